@@ -1,0 +1,151 @@
+"""The schema of the whole configuration: every key, its type and its unit. Values live in conf/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """One causal LM: a folder, a hub id or a .gguf file."""
+
+    path: str = MISSING
+    revision: str | None = None
+    params_b: float | None = None  # activated parameters in billions; null: counted from the model
+
+
+@dataclass
+class RouterSize:
+    """The default router widths for a pair."""
+
+    hidden_dims: list[int] = field(default_factory=list)
+    expansion: int = 4
+
+
+@dataclass
+class TrainingDefaults:
+    """The default router training for a pair."""
+
+    lr: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int = MISSING
+
+
+@dataclass
+class PairConfig:
+    name: str = MISSING
+    slm: ModelConfig = field(default_factory=ModelConfig)
+    llm: ModelConfig = field(default_factory=ModelConfig)
+    middle: dict[str, ModelConfig] = field(default_factory=dict)
+    dtype: str = MISSING
+    chat_template: dict[str, Any] = field(default_factory=dict)  # options of apply_chat_template
+    think_start: str | None = None
+    think_end: str | None = None
+    route_token: str | None = None  # null: found among the reserved ids
+    context_length: int | None = None  # tokens; null: what both models allow
+    max_new_tokens: int = MISSING
+    router: RouterSize = field(default_factory=RouterSize)
+    training: TrainingDefaults = field(default_factory=TrainingDefaults)
+
+
+@dataclass
+class BenchmarkConfig:
+    name: str = MISSING
+    tasks: list[str] = field(default_factory=list)
+    data_files: dict[str, str] = field(default_factory=dict)  # split -> local file; empty: the hub
+    limit: int | None = None  # problems per task
+    max_new_tokens: int = MISSING
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repeats: int = 1
+
+
+@dataclass
+class EngineConfig:
+    name: str = MISSING
+    device: str = MISSING
+    max_batch: int = MISSING  # requests running at once in each model
+    max_prefill_tokens: int = MISSING  # tokens of one forward
+
+
+@dataclass
+class PromptsConfig:
+    """Where labelling takes its queries from; all null: the benchmark's train split."""
+
+    data_files: str | None = None  # JSONL
+    dataset: str | None = None  # hub id
+    split: str = "train"
+    question_field: str = "question"
+    limit: int | None = None
+
+
+@dataclass
+class JudgeConfig:
+    """An LLM verifier: an OpenAI-compatible endpoint, or a local model in this engine."""
+
+    url: str | None = None  # e.g. http://127.0.0.1:8000/v1
+    model: str | None = None
+    api_key_env: str | None = None  # name of the environment variable that holds the key
+    path: str | None = None  # folder or hub id of a local judge
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    retries: int = 3
+
+
+@dataclass
+class LabelerConfig:
+    verifier: str = MISSING  # equivalence | judge
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    max_new_tokens: int = MISSING
+    max_sentence_tokens: int = MISSING
+    shard_queries: int = MISSING  # queries per shard: what a killed run may have to redo
+    validation_share: float = MISSING
+    test_share: float = MISSING
+    synonyms: dict[str, str] = field(default_factory=dict)  # equivalence: word -> what it means
+    ignored: list[str] = field(default_factory=list)  # equivalence: words that carry no meaning
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+
+@dataclass
+class TrainerConfig:
+    lr: float = MISSING
+    betas: list[float] = field(default_factory=list)
+    weight_decay: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int = MISSING
+    patience: int = MISSING
+    min_recall: float = MISSING  # threshold=auto: the least validation recall
+    precision: str = MISSING
+    accelerator: str = MISSING
+    devices: int = MISSING
+    strategy: str = MISSING
+    num_workers: int = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    name: str = MISSING  # csv | wandb
+    project: str | None = None
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    threshold: Any = MISSING  # a number, or auto
+    stages: list[str] = field(default_factory=list)
+    systems: list[str] = field(default_factory=list)  # what evaluate scores: slm, llm, middle names, routed
+    seed: int = MISSING
+    force: bool = False
+    run: str = MISSING
+    outputs: str = MISSING
+    pair: PairConfig = field(default_factory=PairConfig)
+    router: dict[str, Any] = field(default_factory=dict)  # checked against the class it names
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    labeler: LabelerConfig = field(default_factory=LabelerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)

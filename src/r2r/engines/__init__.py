@@ -1,0 +1,1 @@
+"""Engines run models: one engine a model, batching across requests."""

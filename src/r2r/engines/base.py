@@ -1,0 +1,102 @@
+"""The engine contract: one model, asynchronous requests, batching is the engine's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from r2r.trace import TokenSignals
+
+EndReason = Literal["divergent", "eos", "stop", "budget"]
+
+
+class StopCheck(Protocol):
+    """Whether a generation ends after its last token, beside EOS and budget."""
+
+    def __call__(self, tokens: list[int]) -> bool:
+        """``tokens``: the answer so far, the newest last."""
+        ...
+
+
+@dataclass(slots=True)
+class Sampling:
+    """How one answer is drawn. ``temperature`` 0 is greedy; ``seed`` fixes every other draw."""
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """Ask an engine to continue ``prompt + answer``.
+
+    ``answer`` holds what has been written so far (positions and seeds count from its start).
+    Requests of one ``session`` share a growing prefix whose KV cache the engine keeps until
+    ``release``; ``parent`` names a live session whose cache may be copied for a common prefix.
+    ``threshold`` is None where no router is to be asked. ``budget``: tokens to write at most.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    budget: int
+    sampling: Sampling = field(default_factory=Sampling)
+    session: int = -1
+    parent: int | None = None
+    threshold: float | None = None
+    stop: StopCheck | None = None
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a request wrote. With reason ``divergent``, ``draft`` is the SLM's rejected token and
+    ``draft_score`` its score; ``scores`` align with ``tokens`` where a router was asked."""
+
+    tokens: list[int]
+    reason: EndReason
+    scores: list[float] = field(default_factory=list)
+    draft: int | None = None
+    draft_score: float | None = None
+
+
+@dataclass(slots=True)
+class Prefill:
+    """An engine's reading of a given text: signals and argmax for the token after each position.
+
+    ``signals.token`` is the model's argmax at that position [positions]; ``indices``
+    [positions, k] the token ids of ``signals.logits``.
+    """
+
+    signals: TokenSignals
+    indices: torch.Tensor
+
+
+class Engine(Protocol):
+    """One model. All methods are safe to await from many tasks of one event loop at once."""
+
+    async def decode(self, request: Request) -> Decoded:
+        """Write tokens until the router finds one divergent, EOS, stop or the budget.
+
+        With ``threshold`` None no router is asked: this is plain generation.
+        """
+        ...
+
+    async def next_token(self, request: Request) -> int:
+        """The one token this model writes next (``budget`` and ``threshold`` are ignored)."""
+        ...
+
+    async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
+        """Signals at positions ``start .. len(tokens) - 2``: those that predict a given token."""
+        ...
+
+    def release(self, session: int) -> None:
+        """Forget a session's KV cache."""
+        ...
+
+    def new_session(self) -> int:
+        """A session id no other request uses."""
+        ...

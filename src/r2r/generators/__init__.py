@@ -1,0 +1,1 @@
+"""Generators answer prompts; the routed one and every baseline share one contract."""

@@ -1,0 +1,1 @@
+"""Routers see signals, never engines."""
