@@ -1,0 +1,37 @@
+# The newest checked Python that really starts here; override with `make run PYTHON=...`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+ARGS ?= router=mlp threshold=0.1
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## label, train, evaluate, report (ARGS="key=value ..." to change)
+	$(BIN)/python run.py $(ARGS)
+
+test: $(READY) ## set up, then run all tests
+	$(BIN)/pytest
+
+test-fast: $(READY) ## the tests that take seconds
+	$(BIN)/pytest -m "not slow"
+
+lint: $(READY) ## style, format, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(READY) ## measure throughput on this machine
+	$(BIN)/python run.py 'stages=[bench]'
+
+$(READY): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, found '$(PYTHON)': make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into .venv (once; a few minutes) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
