@@ -1,0 +1,96 @@
+"""A trained router on disk: router.safetensors and router.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from r2r.errors import ConfigError, must_be
+from r2r.records import file_hash, read_json, whole_file, write_json
+from r2r.routers.base import Router
+from r2r.routers.build import build_router
+
+WEIGHTS = "router.safetensors"
+DESCRIPTION = "router.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRouter:
+    """A router as it was saved: its threshold (None: never calibrated), config and metrics."""
+
+    router: Router
+    threshold: float | None
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def save_router(
+    folder: Path,
+    router: Router,
+    *,
+    config: Mapping[str, Any],
+    pair: str,
+    identity: Mapping[str, str],
+    threshold: float | None,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the router into ``folder``; complete once router.json is there, which comes last.
+
+    ``config`` is what built it; ``pair`` names the pair it was trained for, and ``identity``
+    (``ModelPair.identity``) tells that pair's models from others.
+    """
+    with whole_file(folder / WEIGHTS) as path:
+        save_file({k: v.contiguous() for k, v in router.state_dict().items()}, path)
+    description = {
+        "config": dict(config),
+        "pair": pair,
+        "identity": dict(identity),
+        "threshold": threshold,
+        "metrics": dict(metrics),
+        "weights_sha256": file_hash(folder / WEIGHTS),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_router(
+    folder: Path,
+    *,
+    pair: str,
+    identity: Mapping[str, str],
+    hidden_size: int,
+    vocab_size: int,
+    token_embeddings: torch.Tensor | None,
+) -> SavedRouter:
+    """Read what ``save_router`` wrote, in eval mode, on the CPU.
+
+    ``identity`` must equal the saved one (``pair`` names it in the error); the rest is the
+    SLM's, as for ``build_router``.
+    Raises ConfigError for a router of another pair, and for missing or damaged files.
+    """
+    try:
+        saved = read_json(folder / DESCRIPTION)
+        digest = file_hash(folder / WEIGHTS)
+        config, threshold, metrics = saved["config"], saved["threshold"], saved["metrics"]
+        trained_for, models = saved["pair"], saved["identity"]
+        expected = saved["weights_sha256"]
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        wanted = f"a folder with a whole {DESCRIPTION} and {WEIGHTS}"
+        raise must_be("router.path", wanted, str(folder)) from error
+    differing = sorted(k for k in models | dict(identity) if models.get(k) != identity.get(k))
+    if differing:
+        line = f"router.path must be a router trained for pair {pair}, got one for {trained_for}"
+        raise ConfigError(f"{line} (differing: {', '.join(differing)})")
+    if digest != expected:
+        wanted = f"a folder whose {WEIGHTS} is whole (this one is truncated or damaged)"
+        raise must_be("router.path", wanted, str(folder))
+    router = build_router(
+        config, hidden_size=hidden_size, vocab_size=vocab_size, token_embeddings=token_embeddings
+    )
+    router.load_state_dict(load_file(folder / WEIGHTS))
+    return SavedRouter(router, threshold, config, metrics)

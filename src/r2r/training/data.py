@@ -1,0 +1,123 @@
+"""Batches of labelled tokens, read straight from the memory-mapped label shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from r2r.trace import TokenSignals
+
+Split = Literal["train", "validation", "test"]
+Batch = tuple[TokenSignals, Tensor]  # signals, and 1.0 where the token is divergent [batch] float32
+
+
+class LabelledTokens(Protocol):
+    """What training needs of labels: columns by shard, and the usable rows of a split.
+
+    Columns of a shard of n rows: ``small_logits`` [n, k] and ``small_last_hidden_states``
+    [n, hidden] float16, ``small_token`` and ``position`` [n] int32, ``divergent`` [n] int8.
+    ``rows`` gives row indexes, one array per shard, in the order of ``shards``.
+    """
+
+    @property
+    def shards(self) -> list[dict[str, np.ndarray]]: ...
+
+    def rows(self, split: Split) -> list[np.ndarray]: ...
+
+
+class TokenRows(Dataset[Batch]):
+    """The rows of one split; a list of indexes gives one batch, read column by column."""
+
+    def __init__(self, labels: LabelledTokens, split: Split) -> None:
+        # Plain views of the same mapped memory: indexing a memmap object itself is far slower.
+        self.shards = [
+            {name: np.asarray(column) for name, column in shard.items()} for shard in labels.shards
+        ]
+        rows = labels.rows(split)
+        self.row = np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int64)
+        self.shard = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitems__(self, indexes: list[int]) -> Batch:
+        """Signals and labels of ``indexes``, in their order."""
+        chosen = np.asarray(indexes)
+        shard, row = self.shard[chosen], self.row[chosen]
+        signals = TokenSignals(
+            token=self._column("small_token", shard, row).long(),
+            logits=self._column("small_logits", shard, row).float(),
+            hidden=self._column("small_last_hidden_states", shard, row).float(),
+            position=self._column("position", shard, row).long(),
+        )
+        return signals, self._column("divergent", shard, row).float()
+
+    def _column(self, name: str, shard: np.ndarray, row: np.ndarray) -> Tensor:
+        first = self.shards[0][name]
+        out = np.empty((len(row), *first.shape[1:]), first.dtype)
+        for number in np.unique(shard):
+            here = shard == number
+            out[here] = self.shards[number][name][row[here]]
+        return torch.from_numpy(out)
+
+    def labels(self) -> np.ndarray:
+        """1 where the token is divergent [rows] int8."""
+        return self._column("divergent", self.shard, self.row).numpy()
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Every row once, in order."""
+        for start in range(0, len(self), size):
+            yield self.__getitems__(list(range(start, min(start + size, len(self)))))
+
+
+class RouterDataModule(pl.LightningDataModule):
+    """Training rows shuffled by (seed, epoch), and validation rows in order.
+
+    Nothing is copied: a batch is gathered from the memory-mapped shards when it is wanted.
+    ``batch_size`` counts tokens per process.
+    """
+
+    def __init__(
+        self, *, labels: LabelledTokens, batch_size: int, num_workers: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.train_rows = TokenRows(labels, "train")
+        self.validation_rows = TokenRows(labels, "validation")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        # Its order depends on (seed, epoch) only, so a resumed run sees what the first would have.
+        sampler = DistributedSampler(
+            self.train_rows,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+            seed=self.seed,
+        )
+        return self._loader(self.train_rows, sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.validation_rows, None)
+
+    def _loader(self, rows: TokenRows, sampler: DistributedSampler[Batch] | None) -> DataLoader:
+        return DataLoader(
+            rows,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,160 @@
+"""Training from start to end: fit, keep the best epoch, calibrate, touch the test split once."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger
+
+from r2r.config import TrainerConfig
+from r2r.errors import must_be
+from r2r.routers.base import Router
+from r2r.training.calibrate import calibrate, quality, require_divergent, scores
+from r2r.training.check import check_trainer
+from r2r.training.data import LabelledTokens, RouterDataModule
+from r2r.training.module import RouterModule
+
+BEST = "best"
+LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What training found: the calibrated threshold, and plain metrics for router.json.
+
+    ``metrics``: epochs, best_epoch, val_loss; and ``validation`` and ``test``, each as
+    ``calibrate.quality`` gives them at the threshold.
+    """
+
+    threshold: float
+    metrics: dict[str, Any]
+
+
+def train_router(
+    router: Router,
+    labels: LabelledTokens,
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    seed: int,
+    loggers: list[Logger],
+    progress: bool,
+) -> TrainResult:
+    """Fit ``router`` in place and leave it with its best epoch's weights, in eval mode on the CPU.
+
+    ``folder`` holds best.ckpt and last.ckpt while training; where a killed run left them, it goes
+    on from there and ends with the weights it would have had. Raises ConfigError for values of
+    ``trainer`` that cannot work here, and for labels without divergent tokens.
+    """
+    check_trainer(config)
+    pl.seed_everything(seed, verbose=False)
+    data = RouterDataModule(
+        labels=labels, batch_size=config.batch_size, num_workers=config.num_workers, seed=seed
+    )
+    divergent = data.train_rows.labels()
+    require_divergent(divergent, "train")
+    require_divergent(data.validation_rows.labels(), "validation")
+    positives = int(divergent.sum())
+    module = RouterModule(
+        router,
+        lr=config.lr,
+        betas=list(config.betas),
+        weight_decay=config.weight_decay,
+        pos_weight=(len(divergent) - positives) / positives,
+        seed=seed,
+    )
+    stopping = _Patience("val/loss", patience=config.patience)
+    with _quiet():
+        trainer = _trainer(config, folder, stopping, loggers, progress)
+        last = folder / f"{LAST}.ckpt"
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if not trainer.is_global_zero:  # one of the processes of strategy=ddp: its part is done
+        raise SystemExit(0)
+    if not stopping.best_score.isfinite():
+        raise must_be("trainer.lr", "low enough for the loss to stay finite", config.lr)
+    best = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    router.eval()
+
+    device = "cuda" if config.accelerator == "gpu" else "cpu"
+    threshold = calibrate(router, labels, config.min_recall, device)
+    metrics = {
+        "epochs": trainer.current_epoch,
+        "best_epoch": best["epoch"],
+        "val_loss": float(stopping.best_score),
+        "validation": quality(*scores(router, labels, "validation", device), threshold),
+        "test": quality(*scores(router, labels, "test", device), threshold),
+    }
+    router.to("cpu")
+    return TrainResult(threshold, metrics)
+
+
+class _Patience(EarlyStopping):
+    """Early stopping that a run resumed after its last epoch does not forget."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def _trainer(
+    config: TrainerConfig,
+    folder: Path,
+    stopping: EarlyStopping,
+    loggers: list[Logger],
+    progress: bool,
+) -> pl.Trainer:
+    def checkpoint(name: str, monitor: str | None) -> ModelCheckpoint:
+        return ModelCheckpoint(
+            folder,
+            filename=name,
+            monitor=monitor,
+            save_on_train_epoch_end=True,  # a whole epoch, validation and all
+            enable_version_counter=False,
+        )
+
+    bar = [RichProgressBar(leave=False)] if progress else []
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,  # pyright: ignore[reportArgumentType]
+        max_epochs=config.max_epochs,
+        default_root_dir=folder,
+        logger=loggers or False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        callbacks=[
+            stopping,
+            checkpoint(BEST, "val/loss"),  # before last: a run killed between them redoes it
+            checkpoint(LAST, None),
+            *bar,
+        ],
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's tips and hints, so that the terminal shows the progress bar only."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
