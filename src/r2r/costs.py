@@ -1,0 +1,95 @@
+"""What traces cost: activated parameters per token, tokens and time. Pure arithmetic.
+
+Two accountings of the average activated parameters per output token (billions):
+
+``published``  (slm n_slm + llm n_llm) / n, as the paper reports it: a token costs the model that
+               wrote it.
+``inclusive``  every SLM forward, the rejected drafts too, the router for each token it scored, and
+               the LLM for each token it wrote, over n.
+
+Neither counts prefill. Over several traces n counts the tokens of all of them, so that LLM share,
+params and cost agree with each other; the paper's released script takes the mean of the
+per-problem values instead, which is the mean of ``trace_stats`` (what lm-eval reports).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r2r.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Activated parameters in billions. A single model's trace costs the model that wrote it."""
+
+    slm_b: float
+    llm_b: float
+    router_b: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forwards:
+    """How often each part ran to write some traces."""
+
+    slm_tokens: int
+    llm_tokens: int
+    rejected: int  # SLM tokens that the LLM replaced
+    scored: int  # tokens the router was asked about
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace]) -> Forwards:
+        steps = [step for trace in traces for step in trace.steps]
+        return cls(
+            slm_tokens=sum(step.source == "slm" for step in steps),
+            llm_tokens=sum(step.source == "llm" for step in steps),
+            rejected=sum(step.draft is not None for step in steps),
+            scored=sum(step.score is not None or step.draft is not None for step in steps),
+        )
+
+    @property
+    def tokens(self) -> int:
+        return self.slm_tokens + self.llm_tokens
+
+    def per_token(self, amount: float) -> float:
+        """``amount`` over the number of tokens; 0 where nothing was written."""
+        return amount / self.tokens if self.tokens else 0.0
+
+    def shares(self, params: Params) -> dict[str, float]:
+        """LLM share (0 to 1) and average activated params (billions) in both accountings."""
+        written = params.slm_b * self.slm_tokens + params.llm_b * self.llm_tokens
+        overhead = params.slm_b * self.rejected + params.router_b * self.scored
+        return {
+            "llm_share": self.per_token(self.llm_tokens),
+            "avg_params_b": self.per_token(written + overhead),
+            "avg_params_published_b": self.per_token(written),
+        }
+
+
+def trace_stats(trace: Trace, params: Params) -> dict[str, float]:
+    """One answer's share, params (billions) and token counts: lm-eval's per-sample statistics."""
+    forwards = Forwards.of([trace])
+    return forwards.shares(params) | {
+        "slm_tokens": forwards.slm_tokens,
+        "llm_tokens": forwards.llm_tokens,
+        "output_tokens": forwards.tokens,
+    }
+
+
+def summary(traces: Sequence[Trace], params: Params, wall_seconds: float) -> dict[str, float]:
+    """The cost of answering a benchmark.
+
+    ``output_tokens`` is the mean per answer. ``cost`` is inclusive average params x mean output
+    tokens, in billions x tokens per answer (the paper's total cost C; it prints thousands of
+    tokens). ``tokens_per_s`` is all tokens over ``wall_seconds``, the wall time of the whole run.
+    """
+    forwards = Forwards.of(traces)
+    shares = forwards.shares(params)
+    output_tokens = forwards.tokens / len(traces) if traces else 0.0
+    return shares | {
+        "cost": shares["avg_params_b"] * output_tokens,
+        "output_tokens": output_tokens,
+        "seconds": wall_seconds,
+        "tokens_per_s": forwards.tokens / wall_seconds if wall_seconds > 0 else 0.0,
+    }

@@ -1,0 +1,23 @@
+"""Imports run one way, and the package itself is light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "transformers", "sglang", "lm_eval", "pytorch_lightning", "matplotlib", "wandb"}
+
+
+def test_import_r2r_pulls_in_nothing_heavy():
+    code = f"import r2r, sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+def test_layers_hold():
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "0 broken" in ran.stdout
