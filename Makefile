@@ -25,8 +25,9 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: $(READY) ## measure throughput on this machine
-	$(BIN)/python run.py 'stages=[bench]'
+bench: $(READY) ## tokens/s of each system here, one token in five by the LLM
+	$(BIN)/python run.py run=bench force=true 'stages=[train,evaluate,report]' \
+	  router=random threshold=0.8 benchmark.limit=50
 
 $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from r2r.reporting.pareto import pareto_figure, pareto_plot
-from r2r.reporting.tables import COLUMNS, latex, markdown, params, results_table, rows
+from r2r.reporting.tables import COLUMNS, latex, markdown, params, results_table, rows, title
 from r2r.reporting.traces import colored, marked, write_traces
 
 
@@ -54,6 +54,12 @@ def test_rows_hold_the_figures_cheapest_first(results):
 def test_cost_is_left_out_without_the_llm(results):
     del results["systems"]["llm"]
     assert {row[4] for row in rows(results)} == {"-"}
+
+
+def test_title_names_the_router_only_where_it_routed(results):
+    assert title(results) == "nano on nano_all (300 problems), mlp router at threshold 0.1"
+    del results["systems"]["routed"]
+    assert title(results | {"threshold": None}) == "nano on nano_all (300 problems)"
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,10 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def title(results: dict[str, Any]) -> str:
     """What was measured, on one line."""
     problems = max(system["n"] for system in results["systems"].values())
-    return (
-        f"{results['pair']} on {results['benchmark']} ({problems} problems), "
-        f"{results['router']} router at threshold {results['threshold']:.4g}"
-    )
+    measured = f"{results['pair']} on {results['benchmark']} ({problems} problems)"
+    if "routed" not in results["systems"]:
+        return measured
+    return f"{measured}, {results['router']} router at threshold {results['threshold']:.4g}"
 
 
 def results_table(results: dict[str, Any]) -> Table:
