@@ -1,0 +1,120 @@
+"""What every router of conf/router must do, whatever it computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from r2r.routers.base import Router, routed
+from r2r.routers.build import build_router
+from r2r.routers.checkpoint import load_router, save_router
+from r2r.trace import TokenSignals
+
+CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "router").glob("*.yaml"))
+BATCH, HIDDEN, VOCAB, TOP_K = 33, 16, 300, 100
+IDENTITY = {"slm": "aaaa", "llm": "bbbb"}
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def config(request: pytest.FixtureRequest) -> dict:
+    """A shipped router config, as it is composed: the pair and the seed filled in."""
+    whole = OmegaConf.create(
+        {
+            "seed": 7,
+            "pair": {"router": {"hidden_dims": [24, 8], "expansion": 2}},
+            "router": OmegaConf.load(request.param),
+        }
+    )
+    return OmegaConf.to_container(whole.router, resolve=True)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def slm() -> dict:
+    embeddings = torch.randn(VOCAB, HIDDEN, generator=torch.Generator().manual_seed(1))
+    return {"hidden_size": HIDDEN, "vocab_size": VOCAB, "token_embeddings": embeddings}
+
+
+@pytest.fixture
+def router(config: dict, slm: dict) -> Router:
+    return build_router(config, **slm, seed=3)
+
+
+@pytest.fixture
+def signals() -> TokenSignals:
+    draw = torch.Generator().manual_seed(2)
+    logits = torch.randn(BATCH, TOP_K, generator=draw) * 4
+    return TokenSignals(
+        token=torch.randint(VOCAB, (BATCH,), generator=draw),
+        logits=logits.sort(descending=True).values,
+        hidden=torch.randn(BATCH, HIDDEN, generator=draw),
+        position=torch.arange(BATCH),
+    )
+
+
+def rows(signals: TokenSignals, index: slice) -> TokenSignals:
+    return TokenSignals(
+        signals.token[index], signals.logits[index], signals.hidden[index], signals.position[index]
+    )
+
+
+def test_there_are_configs() -> None:
+    assert {"mlp", "entropy", "random", "always_slm", "always_llm"} <= {p.stem for p in CONFIGS}
+
+
+def test_one_finite_float32_score_a_token(router: Router, signals: TokenSignals) -> None:
+    scores = router.score(signals)
+    assert scores.shape == (BATCH,)
+    assert scores.dtype == torch.float32
+    assert not scores.requires_grad
+    assert scores.isfinite().all()
+    assert (scores >= 0).all()
+    assert (scores <= router.max_score).all()
+
+
+def test_threshold_zero_is_the_llm_alone(router: Router, signals: TokenSignals) -> None:
+    assert routed(router.score(signals), 0.0).all()
+
+
+def test_no_batch_at_all(router: Router, signals: TokenSignals) -> None:
+    assert router.score(rows(signals, slice(0, 0))).shape == (0,)
+
+
+def test_scores_do_not_depend_on_the_batch(router: Router, signals: TokenSignals) -> None:
+    together = router.score(signals)
+    alone = [router.score(rows(signals, slice(i, i + 1))) for i in range(BATCH)]
+    torch.testing.assert_close(torch.cat(alone), together, atol=1e-6, rtol=1e-6)
+    reversed_rows = TokenSignals(
+        signals.token.flip(0), signals.logits.flip(0), signals.hidden.flip(0),
+        signals.position.flip(0),
+    )  # fmt: skip
+    torch.testing.assert_close(router.score(reversed_rows).flip(0), together, atol=1e-6, rtol=1e-6)
+
+
+def test_same_config_and_seed_same_scores(
+    config: dict, slm: dict, router: Router, signals: TokenSignals
+) -> None:
+    torch.rand(5)  # the global random state is of no account
+    again = build_router(config, **slm, seed=3)
+    assert torch.equal(again.score(signals), router.score(signals))
+
+
+def test_saved_and_loaded_scores_the_same(
+    config: dict, slm: dict, router: Router, signals: TokenSignals, tmp_path: Path
+) -> None:
+    save_router(
+        tmp_path / "router",
+        router,
+        config=config,
+        pair="nano",
+        identity=IDENTITY,
+        threshold=0.25,
+        metrics={"epochs": 3},
+    )
+    loaded = load_router(tmp_path / "router", pair="nano", identity=IDENTITY, **slm)
+    assert torch.equal(loaded.router.score(signals), router.score(signals))
+    assert (loaded.threshold, loaded.config, loaded.metrics) == (0.25, config, {"epochs": 3})
+    assert sorted(p.name for p in (tmp_path / "router").iterdir()) == [
+        "router.json",
+        "router.safetensors",
+    ]
