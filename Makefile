@@ -1,4 +1,4 @@
-# The newest checked Python that really starts here; override with `make run PYTHON=...`.
+# The first of these that really starts here; override with `make run PYTHON=...`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 ARGS ?= router=mlp threshold=0.1
 BIN := .venv/bin
