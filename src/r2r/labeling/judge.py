@@ -1,0 +1,191 @@
+"""Step 4 with an LLM as the judge: behind an OpenAI-compatible URL, or in an engine of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+
+from r2r.config import JudgeConfig
+from r2r.engines.base import Engine, Request
+from r2r.errors import ConfigError, must_be
+from r2r.labeling.concurrent import map_bounded
+from r2r.labeling.verify import Comparison, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ANSWER_TOKENS = 16
+ENGINE_CONCURRENCY = 64
+PROMPT = """\
+Two drafts of one worked solution are the same up to a marked place, «like this», and then go on \
+in their own words.
+
+Question:
+{question}
+
+Solution so far (its end):
+{context}
+
+Draft A goes on:
+{a}
+
+Draft B goes on:
+{b}
+
+Does it matter which draft is kept? It does not where both say the same thing in other words: \
+then reply neutral. It does where they differ in a number, an operation, a fact, a claim, the \
+next step taken or the conclusion reached: then reply divergent.
+Reply with one word, neutral or divergent."""
+
+
+class Judge(Protocol):
+    async def ask(self, prompts: Iterable[str]) -> list[str]:
+        """The reply to each prompt, greedy, in order."""
+        ...
+
+
+class JudgeVerifier:
+    """Asks a judge about each pair of sentences twice, in both orders.
+
+    Neutral only where both replies say so; where they differ the verdict is ``disputed``; where
+    one cannot be read it is ``unverified``.
+    """
+
+    def __init__(self, judge: Judge):
+        self.judge = judge
+
+    async def verify(self, comparisons: Iterable[Comparison]) -> list[Verdict]:
+        def prompts() -> Iterator[str]:
+            for comparison in comparisons:
+                yield from _prompts(comparison)
+
+        replies: list[Verdict] = [parse(reply) for reply in await self.judge.ask(prompts())]
+        return [_agree(*both) for both in zip(replies[::2], replies[1::2], strict=True)]
+
+
+def _prompts(comparison: Comparison) -> tuple[str, str]:
+    def marked(token: str, rest: str) -> str:
+        return f"{comparison.before}«{token or '(the solution ends here)'}»{rest}"
+
+    slm = marked(comparison.slm, comparison.slm_rest)
+    llm = marked(comparison.llm, comparison.llm_rest)
+    shared = {"question": comparison.question, "context": comparison.context}
+    return PROMPT.format(a=slm, b=llm, **shared), PROMPT.format(a=llm, b=slm, **shared)
+
+
+def parse(reply: str) -> Verdict:
+    """The one verdict that a reply names; ``unverified`` where it names none, or both."""
+    named = set(re.findall(r"\b(neutral|divergent)\b", reply.lower()))
+    if named == {"neutral"}:
+        return "neutral"
+    return "divergent" if named == {"divergent"} else "unverified"
+
+
+def _agree(first: Verdict, second: Verdict) -> Verdict:
+    if "unverified" in (first, second):
+        return "unverified"
+    return first if first == second else "disputed"
+
+
+class EngineJudge:
+    """A judge in this process: ``engine`` runs the model that ``tokenizer`` belongs to."""
+
+    def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase):
+        self.engine, self.tokenizer = engine, tokenizer
+
+    async def ask(self, prompts: Iterable[str]) -> list[str]:
+        return await map_bounded(ENGINE_CONCURRENCY, prompts, self._ask_one)
+
+    async def _ask_one(self, prompt: str) -> str:
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # a judge has no tokens to think in
+        )
+        tokens = self.tokenizer(str(text), add_special_tokens=False).input_ids
+        decoded = await self.engine.decode(Request(tokens, [], ANSWER_TOKENS))
+        return str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
+
+
+class HttpJudge:
+    """A judge behind an OpenAI-compatible URL (``POST {url}/chat/completions``).
+
+    Raises ConfigError where the server cannot be reached, refuses the request, or still fails
+    after ``retries``: what was labelled so far is kept, and the next run goes on from there.
+    """
+
+    def __init__(self, config: JudgeConfig):
+        if not config.url or not config.url.startswith(("http://", "https://")):
+            raise must_be("labeler.judge.url", "an http:// or https:// address", config.url)
+        if not config.model:
+            wanted = "the model's name at labeler.judge.url"
+            raise must_be("labeler.judge.model", wanted, config.model)
+        if config.concurrency < 1:
+            raise must_be("labeler.judge.concurrency", "at least 1", config.concurrency)
+        self.config = config
+        self.address = f"{config.url.rstrip('/')}/chat/completions"
+        self.headers: dict[str, str] = {}
+        if config.api_key_env:
+            key = os.environ.get(config.api_key_env)
+            if not key:
+                wanted = "the name of an environment variable that holds the key"
+                raise must_be("labeler.judge.api_key_env", wanted, config.api_key_env)
+            self.headers["Authorization"] = f"Bearer {key}"
+
+    async def ask(self, prompts: Iterable[str]) -> list[str]:
+        limits = httpx.Limits(max_connections=self.config.concurrency)
+        async with httpx.AsyncClient(
+            headers=self.headers, timeout=self.config.timeout_s, limits=limits
+        ) as client:
+            return await map_bounded(
+                self.config.concurrency, prompts, lambda prompt: self._ask_one(client, prompt)
+            )
+
+    async def _ask_one(self, client: httpx.AsyncClient, prompt: str) -> str:
+        body = {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": ANSWER_TOKENS,
+        }
+        failure = ""
+        for attempt in range(self.config.retries + 1):
+            if attempt:
+                await asyncio.sleep(min(0.25 * 2**attempt, 30))
+            try:
+                reply = await client.post(self.address, json=body)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                failure = f"{type(error).__name__} {error}".strip()
+                continue
+            if reply.status_code in (408, 429) or reply.status_code >= 500:
+                failure = _answered(reply)
+                continue
+            return self._content(reply)
+        got = f"{self.config.url!r}: {failure}"
+        raise ConfigError(f"labeler.judge.url must be a server that answers, got {got}")
+
+    def _content(self, reply: httpx.Response) -> str:
+        if reply.status_code in (401, 403):
+            got = f"{self.config.api_key_env!r}: {_answered(reply)}"
+            wanted = "the name of a key that the server accepts"
+            raise ConfigError(f"labeler.judge.api_key_env must be {wanted}, got {got}")
+        if reply.is_error:
+            got = f"{self.config.model!r}: {_answered(reply)}"
+            raise ConfigError(f"labeler.judge.model must be a model that the server has, got {got}")
+        try:
+            content = reply.json()["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError) as error:
+            got = f"{self.config.url!r}: {_answered(reply)}"
+            wanted = "an OpenAI-compatible endpoint"
+            raise ConfigError(f"labeler.judge.url must be {wanted}, got {got}") from error
+        return content or ""
+
+
+def _answered(reply: httpx.Response) -> str:
+    return f"HTTP {reply.status_code} {' '.join(reply.text.split())[:200]}"

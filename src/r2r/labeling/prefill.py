@@ -1,0 +1,71 @@
+"""Step 2: the SLM reads a response: what it would have written at every position, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2r.engines.base import Engine
+from r2r.errors import must_be
+from r2r.labeling.respond import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is known of a response's rows before they are judged; a row for each of its tokens.
+
+    ``entropy`` [rows] nats, of the top-k logits. ``mismatch`` [rows] bool: the SLM's token
+    differs and is to be judged. ``mask`` [rows] bool: the row may get a label at all.
+    """
+
+    entropy: np.ndarray
+    mismatch: np.ndarray
+    mask: np.ndarray
+
+
+async def read(
+    slm: Engine, response: Response, *, think_start: int | None, think_end: int | None
+) -> tuple[Reading, dict[str, np.ndarray]]:
+    """The reading, and the dataset's feature columns (large: to be written at once).
+
+    Raises ConfigError where the SLM's signals do not fit float16.
+
+    Masked out are the rows before ``think_start`` (where the text holds it), and those where the
+    LLM stops thinking and the SLM would not: such a token is not judged, so it is no label.
+    """
+    prompt, answer = response.query.tokens, response.tokens
+    text = [*prompt, *answer]
+    prefill = await slm.prefill(text, start=len(prompt) - 1)
+    logits = prefill.signals.logits.float().numpy()
+    small = prefill.signals.token.numpy().astype(np.int32)
+    real = np.array(answer, dtype=np.int32)
+    thinks_from = text.index(think_start) if think_start in text else 0
+    differs = small != real
+    closes = np.full(len(real), False) if think_end is None else real == think_end
+    mask = (np.arange(len(real)) + len(prompt) > thinks_from) & ~(differs & closes)
+    features = {
+        "token_id": np.array(text[len(prompt) - 1 : -1], dtype=np.int32),
+        "data_id": np.full(len(real), response.data_id, dtype=np.int32),
+        "small_token": small,
+        "real_token": real,
+        "position": np.arange(len(real), dtype=np.int32),
+        "small_logits": _float16(logits),
+        "small_indices": prefill.indices.numpy().astype(np.int32),
+        "small_last_hidden_states": _float16(prefill.signals.hidden.float().numpy()),
+    }
+    return Reading(_entropy(logits), differs & mask, mask), features
+
+
+def _float16(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float16)
+    if not np.isfinite(small).all():
+        raise must_be("pair.slm", "a model whose signals fit float16", float(np.abs(values).max()))
+    return small
+
+
+def _entropy(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    total = np.exp(shifted).sum(axis=1)
+    return np.log(total) - (np.exp(shifted) * shifted).sum(axis=1) / total
