@@ -1,7 +1,7 @@
 """The nano reasoning benchmark: generated problems with worked steps in three families.
 
 math  a short story with three or four arithmetic steps; the answer is a boxed integer
-qa    the same stories, or four products and sums to compare, with four options; a boxed letter
+qa    the same stories with four ranges to choose from, or four results to compare; a boxed letter
 code  compose a linear function step by step; the answer is a program, checked by running it
 
 Every problem belongs to one split, decided by a hash of its numbers alone (not of its wording):
@@ -11,6 +11,7 @@ language models are trained on). A split can therefore never leak into another o
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FAMILIES = ("math", "qa", "code")
@@ -25,6 +26,7 @@ STORY = {
     "-": ("{p} loses {n}.", "{p} gives away {n}.", "{p} sells {n}."),
     "*": ("Then {p} has {n} times as many.", "{p} makes it {n} times as many."),
 }
+RANGES = ("below 50", "50 to 99", "100 to 149", "150 or more")
 COMPOSE = {"+": "add {n}", "-": "subtract {n}", "*": "multiply by {n}"}
 
 Op = tuple[str, int]
@@ -84,16 +86,8 @@ def math_problem(rng: random.Random, steps: int) -> Problem:
     return Problem("math", story(rng, start, ops), str(final_value(start, ops)), key, (start, ops))
 
 
-def options(rng: random.Random, right: int) -> list[int]:
-    """Four different numbers, one of them right, the others such as slips produce."""
-    near = [right + d for d in (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20) if right + d > 0]
-    chosen = [right, *rng.sample(near, 3)]
-    rng.shuffle(chosen)
-    return chosen
-
-
-def lettered(values: list) -> str:
-    return " ".join(f"{letter}) {value}" for letter, value in zip("ABCD", values, strict=True))
+def lettered(values: Iterable[str]) -> str:
+    return ", ".join(f"{value} ({letter})" for letter, value in zip("ABCD", values, strict=True))
 
 
 def qa_problem(rng: random.Random, steps: int) -> Problem:
@@ -101,9 +95,8 @@ def qa_problem(rng: random.Random, steps: int) -> Problem:
         start = rng.randint(2, 99)
         ops = chain_ops(rng, start, steps)
         right = final_value(start, ops)
-        choice = options(rng, right)
-        question = f"{story(rng, start, ops)} {lettered(choice)}"
-        letter = "ABCD"[choice.index(right)]
+        question = f"{story(rng, start, ops)} Options: {lettered(RANGES)}"
+        letter = "ABCD"[min(right // 50, 3)]
         key = ("chain", start, *ops)
         return Problem("qa", question, letter, key, ("chain", start, ops, right, letter))
     terms: list[tuple[int, Op]] = []
@@ -114,8 +107,8 @@ def qa_problem(rng: random.Random, steps: int) -> Problem:
             terms.append((start, op))
     values = [apply(*t) for t in terms]
     letter = "ABCD"[values.index(max(values))]
-    shown = lettered([f"{start}{sign}{n}" for start, (sign, n) in terms])
-    question = f"Which is the largest? {shown}"
+    shown = lettered(f"{start}{sign}{n}" for start, (sign, n) in terms)
+    question = f"Which is the largest? Options: {shown}"
     return Problem("qa", question, letter, ("largest", *terms), ("largest", terms, letter))
 
 
@@ -178,13 +171,19 @@ def solution(rng: random.Random, problem: Problem) -> str:
         steps = walk(rng, start, ops)
     elif problem.plan[0] == "chain":
         _, start, ops, right, letter = problem.plan
-        steps = [*walk(rng, start, ops), f"{rng.choice(('Answer', 'Option', 'Choice'))} {letter}.\n"]
+        steps = [*walk(rng, start, ops), picked(rng, right, letter)]
     else:
         _, terms, letter = problem.plan
-        steps = [said(rng, f"{v}{op[0]}{op[1]}", str(apply(v, op))) for v, op in terms]
-        steps.append(f"{rng.choice(('Answer', 'Option', 'Choice'))} {letter}.\n")
+        values = [apply(*term) for term in terms]
+        lines = zip("ABCD", terms, values, strict=True)
+        steps = [said(rng, f"{v}{op[0]}{op[1]}", f"{value} ({at})") for at, (v, op), value in lines]
+        steps.append(picked(rng, max(values), letter))
     closing = rng.choice(("The answer is", "Answer:"))
     return "".join(["\n", *steps, "</think>\n", f"{closing} \\boxed{{{problem.answer}}}."])
+
+
+def picked(rng: random.Random, value: int, letter: str) -> str:
+    return f"{rng.choice(('Pick', 'Choose', 'Take'))} {value} ({letter}).\n"
 
 
 def walk(rng: random.Random, value: int, ops: list[Op]) -> list[str]:

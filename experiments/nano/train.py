@@ -22,7 +22,7 @@ SIZES = {
             "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 32},
 }
 ROW = 256  # tokens of packed problems a row
-VOCAB = 480
+VOCAB = 512
 
 
 def new_model(size: str) -> Qwen3ForCausalLM:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from r2r.engines.base import Sampling
-from r2r.trace import Trace
+from r2r.engines.base import EndReason, Sampling
+from r2r.errors import must_be
+from r2r.generators.stopping import StopStrings, cut
+from r2r.trace import FinishReason, Trace
 
 
 @dataclass(slots=True)
@@ -26,28 +30,60 @@ class Prompt:
 
 
 class Generator(ABC):
-    """Answers prompts. Deterministic: same prompts in the same order, same traces."""
+    """Answers prompts. Deterministic: the same prompts in the same order give the same traces.
 
-    name: str
+    ``context``: tokens of prompt and answer together, at most. ``concurrency``: prompts under
+    way at once; more wait their turn.
+    """
+
+    def __init__(self, *, tokenizer: Any, context: int, concurrency: int):
+        self.tokenizer, self.context, self.concurrency = tokenizer, context, concurrency
 
     @abstractmethod
+    async def write(self, prompt: Prompt, trace: Trace, budget: int) -> None:
+        """Fill ``trace.steps`` with at most ``budget`` tokens, and set its finish reason."""
+
     async def answer(self, prompt: Prompt) -> Trace:
-        """One prompt, from its own point of view; engines batch across prompts."""
+        """One prompt, from its own point of view; engines batch across prompts.
+
+        Raises ConfigError where the prompt leaves no room for an answer.
+        """
+        room = self.context - len(prompt.tokens)
+        if not prompt.tokens or room < 1:
+            wanted = f"1 to {self.context - 1} tokens (pair.context_length)"
+            raise must_be("prompt", wanted, len(prompt.tokens))
+        trace = Trace(prompt.tokens)
+        began = time.perf_counter()
+        await self.write(prompt, trace, min(prompt.sampling.max_new_tokens, room))
+        trace.seconds = time.perf_counter() - began
+        tokens = [step.token for step in trace.steps]
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        trace.text = cut(text, prompt.stop, prompt.after)
+        return trace
+
+    def stop_check(self, prompt: Prompt) -> StopStrings | None:
+        return StopStrings(self.tokenizer, prompt.stop, prompt.after) if prompt.stop else None
 
     def generate(
         self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
     ) -> list[Trace]:
         """Traces in the order of ``prompts``; ``done(index, trace)`` is called as each ends."""
 
-        async def one(index: int, prompt: Prompt) -> Trace:
-            trace = await self.answer(prompt)
-            if done:
-                done(index, trace)
-            return trace
-
         async def every() -> list[Trace]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(i, p)) for i, p in enumerate(prompts)]
-            return [task.result() for task in tasks]
+            gate = asyncio.Semaphore(self.concurrency)
+
+            async def one(index: int, prompt: Prompt) -> Trace:
+                async with gate:
+                    trace = await self.answer(prompt)
+                if done:
+                    done(index, trace)
+                return trace
+
+            return await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts)))
 
         return asyncio.run(every())
+
+
+def finish(reason: EndReason) -> FinishReason:
+    """How an answer ended, in a trace's words."""
+    return "length" if reason == "budget" else "eos" if reason == "eos" else "stop"

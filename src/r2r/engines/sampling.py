@@ -1,0 +1,37 @@
+"""Drawing the next token from logits, the same way in every engine and batch."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from r2r.engines.base import Sampling
+
+
+def uniform(seed: int, position: int) -> float:
+    """A draw in [0, 1) that depends on nothing but the answer's seed and the token's position,
+
+    so that a handoff, a restart or another batch does not change it."""
+    digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def choose(logits: torch.Tensor, samplings: list[Sampling], positions: list[int]) -> torch.Tensor:
+    """Next tokens [batch] int64 for logits [batch, vocab]; greedy where the temperature is 0."""
+    tokens = logits.argmax(dim=-1)
+    for row, (sampling, position) in enumerate(zip(samplings, positions, strict=True)):
+        if sampling.temperature > 0:
+            tokens[row] = _draw(logits[row], sampling, position)
+    return tokens
+
+
+def _draw(logits: torch.Tensor, sampling: Sampling, position: int) -> torch.Tensor:
+    """Nucleus sampling by inverse transform over tokens in falling order of probability."""
+    probs = (logits.double() / sampling.temperature).softmax(dim=-1)
+    probs, order = probs.sort(descending=True, stable=True)
+    total = probs.cumsum(dim=-1)
+    kept = total - probs < sampling.top_p
+    mass = total[kept][-1]
+    index = int((total[kept] <= uniform(sampling.seed, position) * mass).sum())
+    return order[min(index, int(kept.sum()) - 1)]

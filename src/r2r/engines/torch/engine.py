@@ -1,0 +1,316 @@
+"""TorchEngine: one transformers model in this process, continuous batching over KV slots."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from r2r.engines.base import Decoded, Prefill, Request
+from r2r.engines.sampling import choose
+from r2r.engines.torch.cache import SlotCache
+from r2r.routers.base import Router, routed
+from r2r.trace import TOP_K, TokenSignals
+
+
+@dataclass(slots=True)
+class Slot:
+    """One row of the KV cache: whose it is and which tokens it holds."""
+
+    index: int
+    session: int | None = None
+    tokens: list[int] = field(default_factory=list)
+    busy: bool = False
+    used: int = 0  # when it was last in use, for eviction
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way: what is to be fed next, what came out so far."""
+
+    request: Request
+    future: asyncio.Future[Any]
+    text: list[int]  # prompt and answer
+    slot: Slot | None = None
+    answer: list[int] = field(default_factory=list)  # what stop checks see
+    tokens: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    read_from: int | None = None  # prefill: first position whose signals are wanted
+    read: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
+
+
+class TorchEngine:
+    """A model, its KV cache, and a loop that batches whatever requests are ready.
+
+    ``model``: a transformers causal LM whose logits are ``lm_head(final hidden state)``.
+    ``banned``: token ids never written (the route token). ``max_batch``: requests running at once
+    (others wait, in order). ``max_prefill_tokens``: tokens of one forward.
+    Deterministic: the order of requests alone decides how they are batched.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        eos_ids: Collection[int],
+        banned: Collection[int],
+        max_batch: int,
+        max_prefill_tokens: int,
+        router: Router | None = None,
+    ):
+        self.model, self.router = model, router
+        self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
+        self.device = model.device
+        self.eos_ids = frozenset(eos_ids)
+        self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
+        self.max_prefill_tokens = max_prefill_tokens
+        self.cache = SlotCache(max_batch)
+        self.slots = [Slot(index) for index in range(max_batch)]
+        self.sessions: dict[int, Slot] = {}
+        self.waiting: deque[Job] = deque()
+        self.running: list[Job] = []
+        self.ids = itertools.count()
+        self.steps = 0
+        self.driver: asyncio.Task[None] | None = None
+        self._check_head()
+
+    @torch.inference_mode()
+    def _check_head(self) -> None:
+        ids = torch.arange(1, 5, device=self.device)[None]
+        expected = self.model(input_ids=ids).logits
+        given = self.head(self.decoder(input_ids=ids).last_hidden_state)
+        if not torch.allclose(given.float(), expected.float(), rtol=1e-3, atol=1e-3):
+            kind = type(self.model).__name__
+            raise NotImplementedError(f"{kind}: its logits are not lm_head(final hidden state)")
+
+    # The contract.
+
+    def new_session(self) -> int:
+        return next(self.ids)
+
+    def release(self, session: int) -> None:
+        slot = self.sessions.pop(session, None)
+        if slot:
+            slot.session, slot.tokens = None, []
+
+    async def decode(self, request: Request) -> Decoded:
+        if request.threshold is not None and self.router is None:
+            raise ValueError("a threshold needs an engine with a router")
+        job = self._job(request)
+        job.answer = list(request.answer)
+        return await self._submit(job)
+
+    async def next_token(self, request: Request) -> int:
+        one = Request(request.prompt, request.answer, 1, request.sampling, request.session)
+        return (await self.decode(one)).tokens[0]
+
+    async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
+        job = self._job(Request(tokens[:-1], [], 0, session=session))
+        job.read_from = start
+        argmax, logits, indices, hidden = map(torch.cat, zip(*await self._submit(job), strict=True))
+        positions = torch.arange(start, len(tokens) - 1)
+        return Prefill(TokenSignals(argmax, logits, hidden, positions), indices)
+
+    def _job(self, request: Request) -> Job:
+        future = asyncio.get_running_loop().create_future()
+        return Job(request, future, [*request.prompt, *request.answer])
+
+    async def _submit(self, job: Job) -> Any:
+        self.waiting.append(job)
+        if self.driver is None or self.driver.done():
+            self.driver = asyncio.create_task(self._drive())
+        return await job.future
+
+    # The loop.
+
+    async def _drive(self) -> None:
+        while self.waiting or self.running:
+            await asyncio.sleep(0)  # let those whose tokens came decide what to ask next
+            try:
+                self._step()
+            except Exception as error:  # belongs to whoever awaits the futures
+                for job in [*self.running, *self.waiting]:
+                    if not job.future.done():
+                        job.future.set_exception(error)
+                self.waiting.clear()
+                self.running.clear()
+
+    @torch.inference_mode()
+    def _step(self) -> None:
+        self._admit()
+        self.steps += 1
+        for group in self._groups():
+            self._forward(group)
+        still = [job for job in self.running if not job.future.done()]
+        for job in self.running:
+            if job.future.done():
+                self._leave(job)
+        self.running = still
+
+    def _admit(self) -> None:
+        while self.waiting:
+            job = self.waiting[0]
+            if job.future.done():  # cancelled while it waited
+                self.waiting.popleft()
+                continue
+            slot = self._slot_for(job.request)
+            if slot is None:
+                return
+            self.waiting.popleft()
+            job.slot, slot.busy = slot, True
+            given = len(slot.tokens)
+            parent = self.sessions.get(-1 if job.request.parent is None else job.request.parent)
+            if not given and parent:
+                given = _common(parent.tokens, job.text)
+                self.cache.copy(parent.index, slot.index, given)
+            # The last token is always fed (again): its output is what is asked for.
+            first = len(job.text) - 1 if job.read_from is None else min(job.read_from, len(job.text) - 1)
+            slot.tokens = job.text[: min(given, first)]
+            self.running.append(job)
+
+    def _slot_for(self, request: Request) -> Slot | None:
+        """The session's own slot, else a free one, else the one idle for longest."""
+        slot = self.sessions.get(request.session)
+        if slot:
+            return None if slot.busy else slot
+        idle = [s for s in self.slots if not s.busy and s.session != request.parent]
+        idle = idle or [s for s in self.slots if not s.busy]
+        if not idle:
+            return None
+        slot = min(idle, key=lambda s: (s.session is not None, s.used, s.index))
+        if slot.session is not None:
+            self.release(slot.session)
+        if request.session >= 0:
+            slot.session = request.session
+            self.sessions[request.session] = slot
+        return slot
+
+    def _leave(self, job: Job) -> None:
+        slot = job.slot
+        assert slot is not None
+        slot.busy, slot.used = False, self.steps
+        if slot.session is None:
+            slot.tokens = []
+
+    def _groups(self) -> list[list[Job]]:
+        """Jobs that feed one token go together; longer ones by length, within the token limit."""
+        new = {id(job): len(job.text) - len(_cached(job)) for job in self.running}
+        order = sorted(self.running, key=lambda j: (min(new[id(j)], self.max_prefill_tokens), j.slot.index))
+        groups: list[list[Job]] = []
+        for job in order:
+            width = min(new[id(job)], self.max_prefill_tokens)
+            last = groups[-1] if groups else None
+            narrow = last is not None and (new[id(last[0])] == 1) == (width == 1)
+            if last is not None and narrow and width * (len(last) + 1) <= self.max_prefill_tokens:
+                last.append(job)
+            else:
+                groups.append([job])
+        return [sorted(group, key=lambda j: j.slot.index) for group in groups]
+
+    def _forward(self, jobs: list[Job]) -> None:
+        starts = [len(_cached(job)) for job in jobs]
+        fed = [j.text[s : s + self.max_prefill_tokens] for j, s in zip(jobs, starts, strict=True)]
+        widths = [len(tokens) for tokens in fed]
+        width = max(widths)
+        longest = max(starts) + width
+        self.cache.reserve(longest)
+        ids = torch.tensor([t + [0] * (width - len(t)) for t in fed], device=self.device)
+        start = torch.tensor(starts, device=self.device)
+        positions = start[:, None] + torch.arange(width, device=self.device)
+        self.cache.select([job.slot.index for job in jobs], positions, longest)
+        mask = torch.arange(longest, device=self.device) <= positions[:, :, None]
+        hidden = self.decoder(
+            input_ids=ids,
+            attention_mask=mask[:, None],
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        for job, tokens in zip(jobs, fed, strict=True):
+            job.slot.tokens.extend(tokens)
+        writing = []
+        for row, job in enumerate(jobs):
+            complete = len(_cached(job)) == len(job.text)
+            if job.read_from is not None:
+                self._read(job, hidden[row, : widths[row]], starts[row])
+                if complete:
+                    job.future.set_result(job.read)
+            elif complete:
+                writing.append(row)
+        if writing:
+            last = torch.tensor([widths[row] - 1 for row in writing], device=self.device)
+            self._write([jobs[row] for row in writing], hidden[writing, last])
+
+    def _signals(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits [n, vocab] float32 and the raw top-k values and ids, of hidden states [n, hidden]."""
+        logits = self.head(hidden).float()
+        top = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
+        logits[:, self.banned] = -torch.inf
+        return logits, top.values, top.indices
+
+    def _read(self, job: Job, hidden: torch.Tensor, start: int) -> None:
+        wanted = hidden[max(0, (job.read_from or 0) - start) :]
+        if not len(wanted):
+            return
+        logits, values, indices = self._signals(wanted)
+        parts = (logits.argmax(-1), values, indices, wanted.float())
+        job.read.append(tuple(part.cpu() for part in parts))
+
+    def _write(self, jobs: list[Job], hidden: torch.Tensor) -> None:
+        logits, values, _ = self._signals(hidden)
+        positions = [len(job.answer) for job in jobs]
+        chosen = choose(logits, [job.request.sampling for job in jobs], positions)
+        scores: list[float | None] = [None] * len(jobs)
+        away = [False] * len(jobs)
+        asked = [row for row, job in enumerate(jobs) if job.request.threshold is not None]
+        if asked:
+            assert self.router is not None
+            at = torch.tensor([positions[row] for row in asked], device=self.device)
+            signals = TokenSignals(chosen[asked], values[asked], hidden[asked].float(), at)
+            found = self.router.score(signals)
+            limits = torch.tensor([jobs[row].request.threshold for row in asked], device=self.device)
+            decided = routed(found, limits).tolist()
+            for row, score, divergent in zip(asked, found.tolist(), decided, strict=True):
+                scores[row], away[row] = score, divergent
+        for job, token, score, divergent in zip(jobs, chosen.tolist(), scores, away, strict=True):
+            self._advance(job, token, score, divergent)
+
+    def _advance(self, job: Job, token: int, score: float | None, divergent: bool) -> None:
+        if job.future.done():  # cancelled by its caller
+            return
+        if divergent:
+            end = Decoded(job.tokens, "divergent", job.scores, token, score)
+            job.future.set_result(end)
+            return
+        job.tokens.append(token)
+        job.answer.append(token)
+        job.text.append(token)
+        if score is not None:
+            job.scores.append(score)
+        reason = None
+        if token in self.eos_ids:
+            reason = "eos"
+        elif job.request.stop is not None and job.request.stop(job.answer):
+            reason = "stop"
+        elif len(job.tokens) == job.request.budget:
+            reason = "budget"
+        if reason:
+            job.future.set_result(Decoded(job.tokens, reason, job.scores))
+
+
+def _cached(job: Job) -> list[int]:
+    assert job.slot is not None
+    return job.slot.tokens
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix."""
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))

@@ -1,0 +1,68 @@
+"""Routed generation, from one request's point of view (Algorithm 2 of the paper's section 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from r2r.engines.base import Engine, Request
+from r2r.generators.base import Generator, Prompt, finish
+from r2r.trace import Step, Trace
+
+
+class Routed(Generator):
+    """The SLM writes until the router finds its token divergent; the LLM writes that one token.
+
+    Both engines keep the request's KV cache, so a handoff costs the LLM the tokens since its last
+    call and the SLM nothing but the one token it did not write. A routed EOS is overridden by
+    whatever the LLM writes instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        slm: Engine,
+        llm: Engine,
+        threshold: float,
+        tokenizer: Any,
+        context: int,
+        concurrency: int,
+        eos_ids: frozenset[int],
+    ):
+        super().__init__(tokenizer=tokenizer, context=context, concurrency=concurrency)
+        self.slm, self.llm, self.threshold, self.eos_ids = slm, llm, threshold, eos_ids
+
+    async def write(self, prompt: Prompt, trace: Trace, budget: int) -> None:
+        small, large = self.slm.new_session(), self.llm.new_session()
+        stop = self.stop_check(prompt)
+        answer: list[int] = []
+        try:
+            while True:
+                left = budget - len(answer)
+                decoded = await self.slm.decode(
+                    Request(prompt.tokens, answer, left, prompt.sampling, small,
+                            threshold=self.threshold, stop=stop)
+                )  # fmt: skip
+                answer += decoded.tokens
+                trace.steps += [
+                    Step(token, "slm", score)
+                    for token, score in zip(decoded.tokens, decoded.scores, strict=True)
+                ]
+                if decoded.reason != "divergent":
+                    trace.finish_reason = finish(decoded.reason)
+                    return
+                token = await self.llm.next_token(
+                    Request(prompt.tokens, answer, 1, prompt.sampling, large)
+                )
+                answer.append(token)
+                trace.steps.append(Step(token, "llm", decoded.draft_score, decoded.draft))
+                if token in self.eos_ids:
+                    trace.finish_reason = "eos"
+                    return
+                if stop is not None and stop(answer):
+                    trace.finish_reason = "stop"
+                    return
+                if len(answer) == budget:
+                    return
+        finally:
+            self.slm.release(small)
+            self.llm.release(large)

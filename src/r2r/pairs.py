@@ -1,0 +1,210 @@
+"""ModelPair: what two models must share to route between them, checked once and up front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+from r2r.config import ModelConfig, PairConfig
+from r2r.errors import ConfigError, must_be
+from r2r.records import file_hash, fingerprint, folder_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+PROBES = (
+    "Then 12+30=42.\nSo the answer is \\boxed{42}.",
+    "def f(x):\n    return x ** 2  # caf\u00e9, \u6570\u5b66, \U0001f600",
+    "<think>\n\n</think>\n",
+)
+RESERVED_HINTS = ("reserved", "unused", "extra_id", "fim_", "jupyter", "repo", "file_sep", "pad")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: a local folder or a hub id, and for GGUF the file in it."""
+
+    where: str
+    local: bool
+    gguf: str | None = None
+    revision: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for transformers' ``from_pretrained``."""
+        return {"revision": self.revision or "main"} | ({"gguf_file": self.gguf} if self.gguf else {})
+
+
+def locate(model: ModelConfig, key: str) -> Source:
+    """Find a model's files. A path must exist; anything of the form name/name is a hub id."""
+    if not model.path or model.path == MISSING:
+        raise must_be(f"{key}.path", "a model folder, a .gguf file or a hub id", model.path)
+    path = Path(model.path).expanduser()
+    if path.is_dir():
+        return Source(str(path), True)
+    if path.is_file() and path.suffix == ".gguf":
+        return Source(str(path.parent), True, gguf=path.name)
+    looks_local = model.path.startswith(("/", ".", "~")) or model.path.count("/") != 1
+    if looks_local or path.exists():
+        raise must_be(f"{key}.path", "an existing model folder, .gguf file or hub id", model.path)
+    return Source(model.path, False, revision=model.revision)
+
+
+def identity(model: ModelConfig, key: str) -> str:
+    """What decides a model's outputs: a hash of its files, or hub id and revision."""
+    source = locate(model, key)
+    if not source.local:
+        return f"{source.where}@{source.revision or 'main'}"
+    if source.gguf:
+        return file_hash(Path(source.where) / source.gguf)[:16]
+    return folder_hash(Path(source.where))[:16]
+
+
+def _from_pretrained(loader: Any, model: ModelConfig, key: str, **options: Any) -> Any:
+    """Call a transformers loader; what is wrong with the files becomes one line."""
+    from safetensors import SafetensorError
+
+    source = locate(model, key)
+    try:
+        return loader.from_pretrained(source.where, **source.options(), **options)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        wanted = "a model that transformers can read (config.json, tokenizer, safetensors or GGUF)"
+        raise ConfigError(f"{key}.path must be {wanted}, got {model.path!r}: {reason}") from error
+
+
+def load_tokenizer(model: ModelConfig, key: str) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return _from_pretrained(AutoTokenizer, model, key)
+
+
+def load_config(model: ModelConfig, key: str) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, model, key)
+
+
+def load_model(model: ModelConfig, key: str, *, dtype: str, device: str) -> nn.Module:
+    """The causal LM in evaluation mode; weights from safetensors or GGUF, never from pickle.
+
+    Raises ConfigError where files are missing, truncated, or lack some of the weights.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True}
+    if not locate(model, key).gguf:
+        options["use_safetensors"] = True
+    loaded, info = _from_pretrained(AutoModelForCausalLM, model, key, **options)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise must_be(f"{key}.path", "a model with all its weights", f"{len(missing)} missing, {missing[0]}")
+    return loaded.eval().requires_grad_(False).to(device)
+
+
+def count_params_b(model: nn.Module) -> float:
+    """All parameters, in billions (tied weights once)."""
+    return sum(p.numel() for p in model.parameters()) / 1e9
+
+
+def _same_tokenizer(slm: PreTrainedTokenizerBase, llm: PreTrainedTokenizerBase) -> None:
+    wanted = "models of one tokenizer"
+    a, b = slm.get_vocab(), llm.get_vocab()
+    if a != b:
+        token = min(set(a.items()) ^ set(b.items()), key=lambda item: item[1])[0]
+        got = f"{token!r} is {a.get(token)} in the SLM and {b.get(token)} in the LLM"
+        raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got different ids: {got}")
+    for name in ("bos_token_id", "eos_token_id"):
+        if getattr(slm, name) != getattr(llm, name):
+            got = f"{name} {getattr(slm, name)} and {getattr(llm, name)}"
+            raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got {got}")
+    for text in PROBES:
+        if slm(text).input_ids != llm(text).input_ids:
+            raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got different ids for {text!r}")
+
+
+def _route_id(pair: PairConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> int:
+    """A token id that no text uses: an embedding row without a token, or a reserved token."""
+    vocab = tokenizer.get_vocab()
+    if pair.route_token is not None:
+        if vocab.get(pair.route_token, vocab_size) >= vocab_size:
+            raise must_be("pair.route_token", "a token of the shared vocabulary", pair.route_token)
+        return vocab[pair.route_token]
+    unused = set(range(vocab_size)) - set(vocab.values())
+    if unused:
+        return min(unused)
+    template = str(tokenizer.chat_template or "")
+    taken = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
+    for token, index in sorted(tokenizer.get_added_vocab().items(), key=lambda item: -item[1]):
+        free = token not in taken and token not in template and index < vocab_size
+        if free and any(hint in token.lower() for hint in RESERVED_HINTS):
+            return index
+    raise must_be("pair.route_token", "a token that no text uses (no reserved id found)", None)
+
+
+class ModelPair:
+    """A checked pair: tokenizer, reserved route id, EOS ids, context length. Loads no weights.
+
+    Raises ConfigError where the models do not share a tokenizer, have no free reserved id, or a
+    context shorter than asked for.
+    """
+
+    def __init__(self, config: PairConfig):
+        self.config = config
+        self.models = {"slm": config.slm, "llm": config.llm, **config.middle}
+        self.keys = {name: f"pair.{name}" for name in ("slm", "llm")}
+        self.keys |= {name: f"pair.middle.{name}" for name in config.middle}
+        for name, model in self.models.items():
+            locate(model, self.keys[name])
+        self.tokenizer = load_tokenizer(config.llm, "pair.llm")
+        for name, model in self.models.items():
+            if name != "llm":
+                _same_tokenizer(load_tokenizer(model, self.keys[name]), self.tokenizer)
+        shapes = [load_config(m, self.keys[n]).get_text_config() for n, m in self.models.items()]
+        self.vocab_size = min(shape.vocab_size for shape in shapes)
+        if len(self.tokenizer) > self.vocab_size:
+            raise must_be("pair", f"models with {len(self.tokenizer)} embeddings", self.vocab_size)
+        self.route_id = _route_id(config, self.tokenizer, self.vocab_size)
+        longest = min(shape.max_position_embeddings for shape in shapes)
+        if config.context_length is not None and config.context_length > longest:
+            raise must_be("pair.context_length", f"at most {longest} tokens", config.context_length)
+        self.context_length = config.context_length or longest
+        self.eos_ids = {self.tokenizer.eos_token_id} | _as_ids(shapes[1].eos_token_id)
+        for key, token in (("think_start", config.think_start), ("think_end", config.think_end)):
+            if token is not None and token not in self.tokenizer.get_vocab():
+                raise must_be(f"pair.{key}", "a token of the pair's vocabulary, or null", token)
+
+    def encode(self, question: str) -> list[int]:
+        """A question as the prompt's token ids, through the chat template where there is one.
+
+        The template writes the BOS itself; ids are made once and never from text again.
+        """
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(question).input_ids)
+        ids = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **self.config.chat_template,
+        )
+        return list(ids)
+
+    def token_id(self, token: str | None) -> int | None:
+        return None if token is None else self.tokenizer.get_vocab()[token]
+
+    def identity(self) -> dict[str, str]:
+        """What decides the pair's outputs, for fingerprints and to tie a router to its pair."""
+        each = {name: identity(self.models[name], self.keys[name]) for name in ("slm", "llm")}
+        template = fingerprint([str(self.tokenizer.chat_template), dict(self.config.chat_template)])
+        return each | {"chat": template, "dtype": self.config.dtype}
+
+
+def _as_ids(eos: int | list[int] | None) -> set[int]:
+    return set(eos) if isinstance(eos, list) else set() if eos is None else {eos}

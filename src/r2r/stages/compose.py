@@ -1,0 +1,218 @@
+"""From YAML and command line to one checked Config; every mistake becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import r2r
+from r2r.config import Config
+from r2r.errors import ConfigError, must_be
+
+STAGES = ("label", "train", "evaluate", "report")
+CHOICES = {
+    "labeler.verifier": ("equivalence", "judge"),
+    "engine.name": ("torch",),
+    "logger.name": ("csv", "wandb"),
+    "pair.dtype": ("float32", "bfloat16", "float16"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+AT_LEAST = {
+    "benchmark.limit": 1,
+    "benchmark.max_new_tokens": 1,
+    "benchmark.temperature": 0,
+    "benchmark.repeats": 1,
+    "engine.max_batch": 1,
+    "engine.max_prefill_tokens": 1,
+    "labeler.prompts.limit": 1,
+    "labeler.max_new_tokens": 1,
+    "labeler.max_sentence_tokens": 1,
+    "labeler.shard_queries": 1,
+    "pair.context_length": 2,
+    "seed": 0,
+    "trainer.lr": 0,
+    "trainer.batch_size": 1,
+    "trainer.max_epochs": 1,
+    "trainer.patience": 1,
+    "trainer.devices": 1,
+    "trainer.num_workers": 0,
+}
+
+
+def register_resolvers() -> None:
+    """``${assets:nano/slm}``: a folder of the package's own data."""
+    assets = Path(r2r.__file__).parent / "assets"
+    OmegaConf.register_new_resolver("assets", lambda name: str(assets / name), replace=True)
+
+
+def project_root() -> Path:
+    """The folder that holds conf/: the repository this package is installed from, or the working
+    folder. Raises ConfigError where neither has one."""
+    for root in (Path(r2r.__file__).resolve().parents[2], Path.cwd()):
+        if (root / "conf" / "config.yaml").exists():
+            return root
+    raise must_be("working folder", "one with conf/config.yaml", str(Path.cwd()))
+
+
+def compose(overrides: list[str]) -> tuple[Config, str]:
+    """The checked config of a command line, and the name of its router, without running anything."""
+    import hydra
+
+    root = project_root()
+    os.environ["PROJECT_ROOT"] = str(root)
+    register_resolvers()
+    given = [override for override in overrides if override.startswith("router=")]
+    router = given[-1].partition("=")[2] if given else "mlp"
+    with one_line_errors(root / "conf"), hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
+        raw = hydra.compose("config", [*overrides, f"run={router}"])
+        return checked(raw), router
+
+
+def checked(raw: DictConfig) -> Config:
+    """The composed config as typed plain objects. Raises ConfigError naming the key at fault."""
+    missing = sorted(OmegaConf.missing_keys(raw))
+    if missing:
+        raise must_be(missing[0], f"given (try {missing[0]}=...)", None)
+    body: Any = OmegaConf.to_container(raw, resolve=True)
+    config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), body))
+    _check_values(config)
+    return config
+
+
+def _check_values(config: Config) -> None:
+    config.threshold = _threshold(config.threshold)
+    middle = tuple(config.pair.middle)
+    _subset("stages", config.stages, STAGES)
+    _subset("systems", config.systems, ("slm", "llm", "routed", "middle", *middle))
+    for key, choices in CHOICES.items():
+        if _get(config, key) not in choices:
+            raise must_be(key, "one of its choices", _get(config, key), choices)
+    for key, least in AT_LEAST.items():
+        value = _get(config, key)
+        if value is not None and value < least:
+            raise must_be(key, f"at least {least}", value)
+    for key in ("benchmark.top_p", "trainer.min_recall"):
+        if not 0 < _get(config, key) <= 1:
+            raise must_be(key, "above 0 and at most 1", _get(config, key))
+    shares = config.labeler.validation_share, config.labeler.test_share
+    if min(shares) <= 0 or sum(shares) >= 1:
+        raise must_be("labeler.validation_share and test_share", "above 0, together below 1", shares)
+    if "/" in config.run or config.run.startswith("."):
+        raise must_be("run", "a folder name without '/'", config.run)
+
+
+def _threshold(value: object) -> float | str:
+    """A number at least 0 or ``auto``; a router with bounded scores checks its own upper end."""
+    wanted = "a number of at least 0 (at most 1 for probabilities), or auto"
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise must_be("threshold", wanted, value)
+    return float(value)
+
+
+def _subset(key: str, given: list[str], choices: tuple[str, ...]) -> None:
+    if not given:
+        raise must_be(key, "a list with one entry or more", given, choices)
+    for name in given:
+        if name not in choices:
+            raise must_be(key, "a list of its choices", name, choices)
+
+
+def _get(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@contextlib.contextmanager
+def one_line_errors(conf: Path) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise about a config into ConfigError."""
+    try:
+        yield
+    except MissingConfigException as error:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        raise must_be(group or "config", f"a file in conf/{group}", name, error.options or ()) from error
+    except OverrideParseException as error:
+        raise must_be("command line", "key=value", error.override) from error
+    except ConfigCompositionException as error:
+        raise _unknown_key(str(error), conf) from error
+    except OmegaConfBaseException as error:
+        key = error.full_key or "config"
+        if error.key is not None and "not in" in str(error):
+            raise _unknown_key(f"'{key}'", conf) from error
+        problem = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {problem}") from error
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _unknown_key(message: str, conf: Path) -> ConfigError:
+    found = re.search(r"'([\w.@/]+)'", message)
+    if not found:
+        return ConfigError(" ".join(message.split()))
+    group, _, name = found[1].rpartition(".")
+    return must_be("key", f"one of {group or 'the config'}'s keys", name, _keys(group, conf))
+
+
+def _keys(group: str, conf: Path) -> list[str]:
+    """The keys below ``group``, from the schema, or for routers from conf/router."""
+    if group == "router":
+        loaded = [OmegaConf.load(path) for path in sorted((conf / "router").glob("*.yaml"))]
+        return sorted({str(key) for router in loaded for key in router if key != "_target_"})
+    schema: Any = Config
+    for part in filter(None, group.split(".")):
+        kinds = {f.name: f.default_factory for f in dataclasses.fields(schema)}
+        schema = kinds.get(part)
+        if not dataclasses.is_dataclass(schema):
+            return []
+    return [f.name for f in dataclasses.fields(schema)]
+
+
+def help_text(conf: Path) -> str:
+    """What ``run.py --help`` prints: groups with their options, keys, examples. Fits 80 columns."""
+    import textwrap
+
+    lines = ["python run.py [group=option] [key=value] ...", "", "Groups (the first is the default):"]
+    defaults = {}
+    for entry in OmegaConf.load(conf / "config.yaml").defaults:
+        if isinstance(entry, DictConfig):
+            defaults |= {str(key): str(value) for key, value in entry.items()}
+    for group in sorted(path.name for path in conf.iterdir() if path.is_dir()):
+        options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        first = defaults.get(group)
+        ordered = [first, *(o for o in options if o != first)] if first else options
+        indent = " " * 13
+        lines += textwrap.wrap(f"  {group:<11}{', '.join(ordered)}", 79, subsequent_indent=indent)
+    lines += [
+        "",
+        "Keys at the top:",
+        "  threshold  0..1, or auto (calibrated with the router); the LLM writes a",
+        "             token whose score is at least this",
+        f"  stages     [{', '.join(STAGES)}]: any of them",
+        "  systems    [slm, middle, llm, routed]: what evaluate scores",
+        "  seed, force, run, outputs",
+        "",
+        "Any other key: python run.py --cfg job shows them all with their values.",
+        "",
+        "Examples:",
+        "  python run.py router=mlp threshold=0.1",
+        "  python run.py stages=[train] trainer.lr=3e-4",
+        "  python run.py -m threshold=0.1,0.3,0.5",
+        "  python run.py pair=local pair.slm.path=SLM pair.llm.path=LLM benchmark=gsm8k",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Label the tokens of the LLM's answers by path-following."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2r.config import ModelConfig
+from r2r.errors import must_be
+from r2r.records import MANIFEST, artifact, read_json
+from r2r.stages.screen import bar, say
+from r2r.stages.workbench import Workbench
+
+if TYPE_CHECKING:
+    from r2r.labeling.dataset import Labels
+    from r2r.labeling.verify import Verifier
+
+KINDS = ("identical", "neutral", "divergent")
+
+
+def label(bench: Workbench) -> None:
+    folder = bench.labels_folder
+    reused = artifact(folder, bench.config.force, lambda to: _label(bench, to))
+    counts = read_json(folder / MANIFEST)["counts"]
+    judged = sum(counts[kind] for kind in KINDS)
+    shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
+    say("label", f"{judged:,} tokens: {shares}" + (r" \[reused]" if reused else ""))
+
+
+def open_labels(bench: Workbench) -> Labels:
+    """The run's labels. Raises ConfigError where they are not there, damaged, or of no use."""
+    from r2r.labeling.dataset import Labels
+
+    if not (bench.labels_folder / MANIFEST).exists():
+        raise must_be("stages", "a list with label first (no such labels yet)", bench.config.stages)
+    return Labels.open(bench.labels_folder)
+
+
+def _label(bench: Workbench, folder: Path) -> None:
+    from r2r.labeling.labeler import PathFollowingLabeler
+    from r2r.labeling.respond import Query
+    from r2r.labeling.sentences import Sentences
+
+    config, pair = bench.config, bench.pair
+    think = {name: pair.token_id(getattr(config.pair, name)) for name in ("think_start", "think_end")}
+    labeler = PathFollowingLabeler(
+        slm=bench.engine("slm"),
+        llm=bench.engine("llm"),
+        verifier=_verifier(bench),
+        sentences=Sentences(
+            decode=lambda tokens: pair.tokenizer.decode(tokens, skip_special_tokens=False),
+            think_ids=[token for token in think.values() if token is not None],
+            eos_ids=pair.eos_ids,
+            limit=config.labeler.max_sentence_tokens,
+        ),
+        config=config.labeler,
+        context=pair.context_length,
+        **think,
+    )
+    queries = [Query(key, pair.encode(question), question) for key, question in bench.queries]
+    with bar("label") as move:
+
+        def seen(done: int, total: int, counts: dict[str, int]) -> None:
+            move(done, total, f"{counts.get('divergent', 0):,} divergent")
+
+        asyncio.run(labeler.run(queries, folder, seen))
+
+
+def _verifier(bench: Workbench) -> Verifier:
+    from r2r.labeling.verify import EquivalenceVerifier
+
+    labeler = bench.config.labeler
+    if labeler.verifier == "equivalence":
+        return EquivalenceVerifier(synonyms=labeler.synonyms, ignored=labeler.ignored)
+    from r2r.labeling.judge import EngineJudge, HttpJudge, JudgeVerifier
+
+    if labeler.judge.url or not labeler.judge.path:
+        return JudgeVerifier(HttpJudge(labeler.judge))
+    from r2r.pairs import load_tokenizer
+
+    model = ModelConfig(path=labeler.judge.path)
+    tokenizer = load_tokenizer(model, "labeler.judge")
+    engine = bench.new_engine(bench.load(model, "labeler.judge"), eos_ids={tokenizer.eos_token_id})
+    return JudgeVerifier(EngineJudge(engine, tokenizer))

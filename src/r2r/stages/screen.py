@@ -1,0 +1,33 @@
+"""What a run says while it works: a line a stage, a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(highlight=False)
+
+
+def say(stage: str, text: str) -> None:
+    console.print(f"[bold]{stage:<9}[/bold] {text}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def bar(stage: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A function ``(done, total, note)`` that moves the stage's progress bar."""
+    columns = (
+        TextColumn("[bold]{task.description:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task(stage, total=None, note="")
+        yield lambda done, total, note: progress.update(
+            task, completed=done, total=total, note=note
+        )

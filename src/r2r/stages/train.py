@@ -1,0 +1,74 @@
+"""Train the run's router on the labels, or only calibrate it where there is nothing to learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r2r.errors import must_be
+from r2r.records import MANIFEST, artifact, read_json, write_json
+from r2r.stages.label import open_labels
+from r2r.stages.screen import console, say
+from r2r.stages.tracking import Tracking
+from r2r.stages.workbench import Workbench
+
+CURVES = "metrics.csv"
+
+
+def train(bench: Workbench, tracking: Tracking) -> None:
+    if bench.finished_router:
+        bench.load_router()
+        say("train", f"nothing to do: router {bench.finished_router}")
+        return
+    folder = bench.router_folder
+    reused = artifact(folder, bench.config.force, lambda to: _train(bench, tracking, to))
+    if reused:
+        tracking.curves(folder / CURVES)
+    saved = read_json(folder / MANIFEST)
+    told = f"{bench.router_name} router"
+    if saved["threshold"] is not None:
+        told += f", calibrated threshold {saved['threshold']:.4f}"
+    for split in ("validation", "test"):
+        if split in saved["metrics"]:
+            found = saved["metrics"][split]
+            told += f"; {split} recall {found['recall']:.3f} at positive rate {found['positive_rate']:.3f}"
+    say("train", told + (r" \[reused]" if reused else ""))
+
+
+def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
+    config = bench.config
+    router = bench.new_router()
+    threshold, metrics = None, {}
+    if bench.learns:
+        from pytorch_lightning.loggers import CSVLogger
+
+        from r2r.training.fit import train_router
+
+        loggers = [CSVLogger(folder, name="", version="")]
+        loggers += [tracking.logger] if tracking.logger else []
+        fitted = train_router(
+            router,
+            open_labels(bench),
+            config.trainer,
+            folder,
+            seed=config.seed,
+            loggers=loggers,
+            progress=console.is_terminal,
+        )
+        threshold, metrics = fitted.threshold, fitted.metrics
+    elif bench.needs_labels:
+        from r2r.training.calibrate import calibrate
+
+        threshold = calibrate(router, open_labels(bench), config.trainer.min_recall)
+    from r2r.routers.checkpoint import save_router
+
+    save_router(
+        folder,
+        router,
+        config=config.router,
+        pair=config.pair.name,
+        identity=bench.pair.identity(),
+        threshold=threshold,
+        metrics=metrics,
+    )
+    write_json(folder / MANIFEST, {"threshold": threshold, "metrics": metrics})

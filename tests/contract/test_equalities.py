@@ -1,0 +1,160 @@
+"""The backbone: routed generation equals the slow reference, the SLM or the LLM, exactly."""
+
+import pytest
+import torch
+from reference import alone
+from reference import routed as reference_routed
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+from r2r.engines.base import Sampling
+from r2r.engines.torch.engine import TorchEngine
+from r2r.generators.base import Prompt
+from r2r.generators.routed import Routed
+from r2r.generators.single import Single
+from r2r.routers.base import Router
+
+VOCAB, EOS, BANNED = 150, {3}, [7]
+
+
+class Wobble(Router):
+    """A fixed, arbitrary function of all that a router sees, spread over 0..1."""
+
+    def score(self, signals):
+        mixed = signals.hidden.sum(-1) * 3 + signals.logits[:, 0] * 5 + signals.token + signals.position
+        return torch.sigmoid(torch.sin(mixed) * 4)
+
+
+class Words:
+    def decode(self, tokens, skip_special_tokens):
+        return " ".join(map(str, tokens))
+
+
+def tiny(kind, hidden, layers, seed):
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": VOCAB, "hidden_size": hidden, "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 256, "tie_word_embeddings": False, "initializer_range": 0.3,
+        "bos_token_id": None, "eos_token_id": 3, "pad_token_id": 0,
+    }  # fmt: skip
+    if kind == "moe":
+        shape |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": hidden}
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape, head_dim=8)).eval()
+    classes = {
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+        "llama": (LlamaConfig, LlamaForCausalLM),
+    }
+    config, model = classes[kind]
+    return model(config(**shape)).eval()
+
+
+@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", "moe"])
+def pair(request):
+    return tiny(request.param, 32, 2, 0), tiny(request.param, 48, 3, 1)
+
+
+def prompts(count, budget=24, **sampling):
+    rng = torch.Generator().manual_seed(count)
+    made = []
+    for index in range(count):
+        length = int(torch.randint(1, 30, (1,), generator=rng))
+        tokens = torch.randint(8, VOCAB, (length,), generator=rng).tolist()
+        made.append(Prompt(tokens, Sampling(max_new_tokens=budget - index % 5, **sampling)))
+    return made
+
+
+def engine(model, max_batch=32, router=None, max_prefill_tokens=256):
+    return TorchEngine(
+        model=model, eos_ids=EOS, banned=BANNED, max_batch=max_batch,
+        max_prefill_tokens=max_prefill_tokens, router=router,
+    )  # fmt: skip
+
+
+def single(model, **options):
+    return Single(engine=engine(model, **options), tokenizer=Words(), source="llm", context=256,
+                  concurrency=options.get("max_batch", 32))  # fmt: skip
+
+
+def routed(pair, threshold, max_batch=32, **options):
+    slm, llm = pair
+    return Routed(
+        slm=engine(slm, max_batch, Wobble(), **options), llm=engine(llm, max_batch, **options),
+        threshold=threshold, tokenizer=Words(), context=256, concurrency=max_batch,
+        eos_ids=frozenset(EOS),
+    )  # fmt: skip
+
+
+def tokens(traces):
+    return [[step.token for step in trace.steps] for trace in traces]
+
+
+def sources(traces):
+    return [[(s.token, s.source, s.draft) for s in trace.steps] for trace in traces]
+
+
+def test_one_model_equals_the_reference(pair):
+    asked = prompts(12)
+    for model in pair:
+        expected = [alone(model, p.tokens, p.sampling.max_new_tokens, EOS, BANNED) for p in asked]
+        assert tokens(single(model).generate(asked)) == expected
+
+
+def test_threshold_zero_is_the_llm(pair):
+    asked = prompts(12)
+    traces = routed(pair, 0.0).generate(asked)
+    assert tokens(traces) == tokens(single(pair[1]).generate(asked))
+    assert all(step.source == "llm" for trace in traces for step in trace.steps)
+
+
+def test_threshold_above_every_score_is_the_slm(pair):
+    asked = prompts(12)
+    traces = routed(pair, 1.1).generate(asked)
+    assert tokens(traces) == tokens(single(pair[0]).generate(asked))
+    assert all(step.source == "slm" for trace in traces for step in trace.steps)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_any_threshold_equals_the_slow_loop(pair, threshold):
+    asked = prompts(10)
+    traces = routed(pair, threshold).generate(asked)
+    for prompt, trace in zip(asked, traces, strict=True):
+        expected = reference_routed(
+            *pair, Wobble(), threshold, prompt.tokens, prompt.sampling.max_new_tokens, EOS, BANNED
+        )
+        assert [(s.token, s.source, s.draft) for s in trace.steps] == [
+            (s.token, s.source, s.draft) for s in expected
+        ]
+        assert [s.score for s in trace.steps] == pytest.approx([s.score for s in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batch_1_equals_batch_32(pair, temperature):
+    asked = prompts(32, temperature=temperature, top_p=0.9, seed=5)
+    together = routed(pair, 0.5).generate(asked)
+    one_by_one = routed(pair, 0.5, max_batch=1).generate(asked)
+    assert sources(together) == sources(one_by_one)
+
+
+def test_a_small_forward_limit_changes_nothing(pair):
+    asked = prompts(8)
+    plain = routed(pair, 0.5).generate(asked)
+    assert sources(routed(pair, 0.5, max_prefill_tokens=5).generate(asked)) == sources(plain)
+
+
+def test_banned_tokens_are_never_written(pair):
+    greedy = single(pair[0]).generate(prompts(12))
+    favourite = max(set(sum(tokens(greedy), [])), key=sum(tokens(greedy), []).count)
+    muted = TorchEngine(model=pair[0], eos_ids=EOS, banned=[favourite], max_batch=4,
+                        max_prefill_tokens=64)  # fmt: skip
+    made = Single(engine=muted, tokenizer=Words(), source="slm", context=256, concurrency=4)
+    assert favourite not in sum(tokens(made.generate(prompts(12))), [])
