@@ -1,0 +1,154 @@
+"""lm-eval's view of a generator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import LM
+
+from r2r.engines.base import Sampling
+from r2r.errors import must_be
+from r2r.evaluation.graders import answer_text
+from r2r.generators.base import Generator, Prompt
+from r2r.records import fingerprint
+from r2r.trace import Trace
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedTokenizerBase
+
+GENERATION_OPTIONS = ("until", "max_gen_toks", "temperature", "top_p", "do_sample")
+
+
+class Answer(str):
+    """A generated text that carries what lm-eval itself has no place for.
+
+    ``final``: the part to grade, after the reasoning. ``stats``: per-answer figures by name.
+    ``correct``: the grade, once the task has given it. All survive pickling and copying.
+    """
+
+    final: str
+    stats: dict[str, float]
+    correct: bool | None
+
+    def __new__(cls, text: str, final: str = "", stats: dict[str, float] | None = None) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.final = final
+        answer.stats = stats or {}
+        answer.correct = None
+        return answer
+
+
+class R2RLM(LM):
+    """A generator as an lm-eval model: all requests of all tasks go to it in one call.
+
+    ``chat_template`` holds options of ``tokenizer.apply_chat_template``; a tokenizer without a
+    template gets the question as plain text. ``think_end`` closes the reasoning (None: the model
+    does not think); stop strings count only after it, and only what follows it is graded.
+    ``max_new_tokens``, ``temperature`` and ``top_p`` hold where a task's generation_kwargs say
+    nothing else. Every request draws from its own seed, made of (``seed``, task, doc id, repeat).
+    ``stats`` makes an answer's figures from its trace, among them the ``llm_share``,
+    ``avg_params_b`` and ``output_tokens`` that tasks report. ``on_trace`` is called with each
+    trace as it ends.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        chat_template: dict[str, Any],
+        think_end: str | None,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        stats: Callable[[Trace], dict[str, float]],
+        on_trace: Callable[[Trace], None] | None = None,
+    ):
+        super().__init__()
+        self.generator = generator
+        self.tokenizer = tokenizer
+        self.chat_template_options = chat_template
+        self.think_end = think_end
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.stats = stats
+        self.on_trace = on_trace
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Answers in the order of ``requests``; a request given twice is two repeats of it."""
+        seen: Counter[int] = Counter()
+        repeats = []
+        for request in requests:
+            repeats.append(seen[id(request)])
+            seen[id(request)] += 1
+        prompts = [self.prompt(r, n) for r, n in zip(requests, repeats, strict=True)]
+
+        def done(index: int, trace: Trace) -> None:
+            self.cache_hook.add_partial("generate_until", requests[index].args, self.answer(trace))
+            if self.on_trace:
+                self.on_trace(trace)
+
+        return [self.answer(trace) for trace in self.generator.generate(prompts, done)]
+
+    def prompt(self, request: Instance, repeat: int) -> Prompt:
+        text, options = request.arguments
+        for name in options:
+            if name not in GENERATION_OPTIONS:
+                raise must_be("gen_kwargs", "known options", name, GENERATION_OPTIONS)
+        until = options.get("until", [])
+        greedy = options.get("do_sample") is False
+        sampling = Sampling(
+            max_new_tokens=int(options.get("max_gen_toks", self.max_new_tokens)),
+            temperature=0.0 if greedy else float(options.get("temperature", self.temperature)),
+            top_p=float(options.get("top_p", self.top_p)),
+            seed=request_seed(self.seed, request.task_name, request.doc_id, repeat),
+        )
+        return Prompt(
+            tokens=self.tokens(text),
+            sampling=sampling,
+            stop=(until,) if isinstance(until, str) else tuple(until),
+            after=self.think_end or "",
+        )
+
+    def tokens(self, question: str) -> list[int]:
+        """The prompt's ids; the template writes the BOS itself, so it is never doubled."""
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(question)["input_ids"])
+        ids: Any = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **self.chat_template_options,
+        )
+        return list(ids)
+
+    def answer(self, trace: Trace) -> Answer:
+        return Answer(trace.text, answer_text(trace.text, self.think_end), self.stats(trace))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        raise NotImplementedError(
+            "R2R applies the chat template itself: leave --apply_chat_template out"
+        )
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        raise NotImplementedError(
+            "R2R generates: tasks that score given continuations (loglikelihood) cannot be run, "
+            "because a routed text has no single model's likelihood"
+        )
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        return [score for score, _ in self.loglikelihood(requests)]
+
+
+def request_seed(seed: int, task: str | None, doc_id: int | None, repeat: int) -> int:
+    """32 bits, the same on every machine and in any order of requests."""
+    return int(fingerprint([seed, task, doc_id, repeat])[:8], 16)

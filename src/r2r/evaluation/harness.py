@@ -1,0 +1,164 @@
+"""Benchmarks through lm-eval: their prompts for labelling, and a model's score on them.
+
+``benchmark.data_files`` names local JSONL files: ``<task>`` the problems to score, ``<task>_train``
+those to label (``gsm8k: test.jsonl``, ``gsm8k_train: train.jsonl``). A task without an entry reads
+the package (nano) or the hub (the others).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import statistics
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2r.errors import must_be
+from r2r.evaluation.sandbox import run_program
+from r2r.evaluation.sources import SOURCES, data_key, local_file, problems
+from r2r.records import file_hash
+
+if TYPE_CHECKING:
+    from r2r.config import BenchmarkConfig
+    from r2r.evaluation.adapter import R2RLM
+
+TASKS = Path(__file__).parent / "tasks"
+SPLITS = ("test", "train")
+
+
+def prompts(benchmark: BenchmarkConfig, split: str = "train") -> list[tuple[str, str]]:
+    """(id, question) of all problems of a split, the tasks in turn, so that the first n hold as
+    many of each task. Raises ConfigError where a task has no such split."""
+    with quiet():
+        tasks = load_tasks(benchmark, split)
+        columns = [[(d["id"], str(t.doc_to_text(d))) for d in t.eval_docs] for t in tasks.values()]
+    return [prompt for prompt in chain(*zip_longest(*columns)) if prompt]
+
+
+def evaluate(lm: R2RLM, benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """``accuracy`` over all problems, its ``accuracy_stderr``, ``n`` problems, the same and the
+    averaged stats for each of ``tasks``, and ``samples``: one row for each answer (task, doc_id,
+    id, repeat, question, gold, correct, answer, stats).
+
+    A problem's repeats are averaged before anything else. Samples stand in the order in which
+    ``lm`` got the requests. Raises ConfigError as ``check_benchmark`` does.
+    """
+    from lm_eval.evaluator import evaluate as run
+
+    with quiet():
+        tasks = load_tasks(benchmark, "test")
+        for task in tasks.values():
+            task.set_config("repeats", benchmark.repeats)
+        results: Any = run(
+            lm,
+            {"tasks": tasks},
+            limit=benchmark.limit,
+            bootstrap_iters=1,  # the mean's standard error has a closed form: none is drawn
+            log_samples=True,
+            confirm_run_unsafe_code=True,
+        )
+    logged = results["samples"]
+    scores = [sample["accuracy"] for task in tasks for sample in logged[task]]
+    return {
+        "accuracy": statistics.fmean(scores),
+        "accuracy_stderr": standard_error(scores),
+        "n": len(scores),
+        "tasks": {task: summary(results["results"][task], logged[task]) for task in tasks},
+        "samples": [row for task in tasks for sample in logged[task] for row in rows(task, sample)],
+    }
+
+
+def check_benchmark(benchmark: BenchmarkConfig) -> None:
+    """Find what can be wrong with a benchmark, the hub apart, without importing lm-eval.
+
+    Raises ConfigError for unknown tasks, broken or empty local files, values out of range, and a
+    system without a sandbox where a task runs code.
+    """
+    if not benchmark.tasks:
+        raise must_be("benchmark.tasks", "at least one task", list(benchmark.tasks), SOURCES)
+    for task in benchmark.tasks:
+        if task not in SOURCES:
+            raise must_be("benchmark.tasks", "known tasks", task, SOURCES)
+    for name, value in (("limit", benchmark.limit), ("repeats", benchmark.repeats)):
+        if value is not None and value < 1:
+            raise must_be(f"benchmark.{name}", "at least 1", value)
+    named = {data_key(task, split): (task, split) for task in benchmark.tasks for split in SPLITS}
+    for key in benchmark.data_files:
+        if key not in named:
+            raise must_be("benchmark.data_files", "keys of the benchmark's tasks", key, named)
+        problems(*named[key], benchmark.data_files)
+    if any(SOURCES[task].runs_code for task in benchmark.tasks):
+        run_program("", timeout_s=10, memory_mb=256)
+
+
+def data_identity(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """What decides the problems to score: each task's file hash, or its dataset on the hub."""
+    identity: dict[str, Any] = {}
+    for task in benchmark.tasks:
+        path, source = local_file(task, "test", benchmark.data_files), SOURCES[task]
+        identity[task] = file_hash(path) if path else [source.hub, source.subset]
+    return identity
+
+
+def load_tasks(benchmark: BenchmarkConfig, split: str) -> dict[str, Any]:
+    """The benchmark's tasks by name, with one split's problems."""
+    from lm_eval.tasks import TaskManager
+
+    check_benchmark(benchmark)
+    metadata: dict[str, Any] = {"split": split, "data_files": dict(benchmark.data_files)}
+    manager = TaskManager(include_path=TASKS, include_defaults=False, metadata=metadata)
+    return manager.load(list(benchmark.tasks))["tasks"]
+
+
+def rows(task: str, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    (answers,) = sample["resps"]
+    for repeat, answer in enumerate(answers):
+        yield {
+            "task": task,
+            "doc_id": sample["doc_id"],
+            "id": sample["doc"]["id"],
+            "repeat": repeat,
+            "question": sample["arguments"][0][0],
+            "gold": sample["target"],
+            "correct": answer.correct,
+            "answer": str(answer),
+            "stats": answer.stats,
+        }
+
+
+def summary(metrics: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """lm-eval's "accuracy,none" and the like under plain names, with the number of problems."""
+    figures = {name.removesuffix(",none"): value for name, value in metrics.items()}
+    wanted = ("accuracy", "llm_share", "avg_params_b", "output_tokens")
+    stderr = standard_error([sample["accuracy"] for sample in samples])
+    found = {name: figures[name] for name in wanted if name in figures}
+    return {**found, "accuracy_stderr": stderr, "n": len(samples)}
+
+
+def standard_error(scores: list[float]) -> float:
+    """The mean's, from the sample's variance; 0 for a single problem, which tells nothing."""
+    return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's log and the bars of datasets and lm-eval off the terminal."""
+    import datasets
+    import lm_eval.api.task as task_module
+
+    logger, bar = logging.getLogger("lm_eval"), task_module.tqdm
+    level, bars = logger.level, datasets.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    task_module.tqdm = functools.partial(bar, disable=True)  # has no switch of its own
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+        task_module.tqdm = bar

@@ -1,0 +1,148 @@
+"""The lm-eval adapter over a generator that answers without a model."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from lm_eval.api.instance import Instance
+from transformers import AutoTokenizer
+
+from r2r.errors import ConfigError
+from r2r.evaluation.adapter import R2RLM, Answer, request_seed
+from r2r.generators.base import Generator
+from r2r.trace import Step, Trace
+
+NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
+
+
+class Scripted(Generator):
+    """Answers every prompt with the same text, and remembers the prompts."""
+
+    def __init__(self, tokenizer, text="thinking</think> \\boxed{1}."):
+        super().__init__(tokenizer=tokenizer, context=1024, concurrency=4)
+        self.text, self.asked = text, []
+
+    async def write(self, prompt, trace, budget):
+        self.asked.append(prompt)
+        ids = self.tokenizer(self.text, add_special_tokens=False)["input_ids"]
+        trace.steps = [Step(token, "llm" if n % 2 else "slm") for n, token in enumerate(ids)]
+        trace.finish_reason = "eos"
+
+
+@pytest.fixture
+def tokenizer():
+    return AutoTokenizer.from_pretrained(NANO)
+
+
+def stats(trace: Trace) -> dict[str, float]:
+    share = trace.count("llm") / len(trace.steps)
+    return {"llm_share": share, "avg_params_b": 1 + share, "output_tokens": len(trace.steps)}
+
+
+def model(generator, think_end="</think>", **options):
+    return R2RLM(
+        generator,
+        generator.tokenizer,
+        chat_template={},
+        think_end=think_end,
+        max_new_tokens=99,
+        temperature=0.7,
+        top_p=0.9,
+        seed=5,
+        stats=stats,
+        **options,
+    )
+
+
+def request(text="How many?", doc_id=0, **options):
+    options.setdefault("until", [])
+    return Instance("generate_until", {}, (text, options), 0, ("nano_math", doc_id, 1))
+
+
+def test_an_answer_survives_json_pickle_and_copy():
+    answer = Answer("a</think>b", "b", {"output_tokens": 3.0})
+    answer.correct = True
+    for twin in (pickle.loads(pickle.dumps(answer)), copy.copy(answer), copy.deepcopy(answer)):
+        assert twin == "a</think>b" and type(twin) is Answer
+        assert (twin.final, twin.stats, twin.correct) == ("b", {"output_tokens": 3.0}, True)
+    assert json.loads(json.dumps(answer)) == "a</think>b"
+
+
+def test_answers_carry_what_follows_the_reasoning_and_their_stats(tokenizer):
+    seen = []
+    (answer,) = model(Scripted(tokenizer), on_trace=seen.append).generate_until([request()])
+    assert answer == "thinking</think> \\boxed{1}."
+    assert answer.final.strip() == "\\boxed{1}."
+    assert [trace.text for trace in seen] == [answer] and answer.stats == stats(seen[0])
+
+
+def test_unfinished_reasoning_has_no_final_answer(tokenizer):
+    generator = Scripted(tokenizer, "still \\boxed{1}")
+    assert model(generator).generate_until([request()])[0].final == ""
+    assert model(generator, think_end=None).generate_until([request()])[0].final != ""
+
+
+def test_the_chat_template_is_applied_once_with_one_bos(tokenizer):
+    generator = Scripted(tokenizer)
+    model(generator).generate_until([request("How many cups?")])
+    tokens = generator.asked[0].tokens
+    assert tokens.count(tokenizer.bos_token_id) == 1 and tokens[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(tokens) == "<|bos|><|user|>How many cups?<|assistant|><think>"
+
+
+def test_a_model_without_a_template_gets_the_plain_question(tokenizer):
+    tokenizer.chat_template = None
+    generator = Scripted(tokenizer)
+    model(generator).generate_until([request("How many cups?")])
+    assert tokenizer.decode(generator.asked[0].tokens) == "How many cups?"
+
+
+def test_defaults_hold_where_the_task_says_nothing(tokenizer):
+    generator = Scripted(tokenizer)
+    model(generator).generate_until([request()])
+    (prompt,) = generator.asked
+    sampling = prompt.sampling
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.top_p) == (99, 0.7, 0.9)
+    assert prompt.stop == ()
+
+
+def test_generation_options_override_the_defaults(tokenizer):
+    generator = Scripted(tokenizer)
+    options = {"until": "Question:", "max_gen_toks": 7, "temperature": 0.2, "top_p": 0.5}
+    model(generator).generate_until([request(**options), request(do_sample=False)])
+    first, second = generator.asked
+    assert (first.stop, first.after) == (("Question:",), "</think>")
+    assert first.sampling.max_new_tokens == 7
+    assert (first.sampling.temperature, first.sampling.top_p) == (0.2, 0.5)
+    assert second.sampling.temperature == 0.0
+
+
+def test_an_unknown_generation_option_is_refused(tokenizer):
+    with pytest.raises(ConfigError, match=r"temprature.*did you mean 'temperature'"):
+        model(Scripted(tokenizer)).generate_until([request(temprature=1)])
+
+
+def test_each_repeat_of_each_problem_draws_from_its_own_seed(tokenizer):
+    generator = Scripted(tokenizer)
+    first, second = request(doc_id=0), request(doc_id=1)
+    model(generator).generate_until([first, first, second, second])
+    seeds = [prompt.sampling.seed for prompt in generator.asked]
+    assert len(set(seeds)) == 4
+    generator.asked.clear()
+    model(generator).generate_until([second, first])
+    assert [prompt.sampling.seed for prompt in generator.asked] == [seeds[2], seeds[0]]
+
+
+def test_seeds_are_the_same_on_every_machine():
+    assert request_seed(0, "nano_math", 3, 1) == 1084222433
+
+
+def test_likelihoods_are_refused(tokenizer):
+    lm = model(Scripted(tokenizer))
+    for call in (lm.loglikelihood, lm.loglikelihood_rolling):
+        with pytest.raises(NotImplementedError, match="loglikelihood"):
+            call([])
+    with pytest.raises(NotImplementedError, match="--apply_chat_template"):
+        lm.apply_chat_template([])
