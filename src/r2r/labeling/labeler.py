@@ -5,8 +5,7 @@ from __future__ import annotations
 import heapq
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +105,10 @@ class PathFollowingLabeler:
             await follow(self.llm, forks, self.sentences, context=self.context)
             flat = [fork for group in forks for fork in group]
             verdicts = await self.verifier.verify(compare(fork, self.sentences) for fork in flat)
-            judged: Iterator[Verdict] = iter(verdicts)
-            tally = Tally()
-            for response, reading in zip(responses, readings, strict=True):
-                found = list(islice(judged, int(reading.mismatch.sum())))
+            tally, used = Tally(), 0
+            for response, reading, group in zip(responses, readings, forks, strict=True):
+                found = verdicts[used : used + len(group)]
+                used += len(group)
                 divergent = labels_of(reading, found)
                 tally.add(reading, divergent, found)
                 split = SPLITS.index(splits[response.data_id])
