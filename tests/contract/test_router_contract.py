@@ -11,7 +11,8 @@ from r2r.routers.build import build_router
 from r2r.routers.checkpoint import load_router, save_router
 from r2r.trace import TokenSignals
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "router").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "conf" / "router"
+CONFIGS = [path for path in sorted(FOLDER.glob("*.yaml")) if "_target_" in path.read_text()]
 BATCH, HIDDEN, VOCAB, TOP_K = 33, 16, 300, 100
 IDENTITY = {"slm": "aaaa", "llm": "bbbb"}
 

@@ -145,8 +145,9 @@ def test_random_depends_on_seed_and_position() -> None:
     ],
 )
 def test_a_wrong_config_is_refused(change: dict, said: str) -> None:
+    large: dict[str, Any] = SLM | {"vocab_size": 1000}
     with pytest.raises(ConfigError) as refused:
-        build_router(MLP | change, **SLM | {"vocab_size": 1000})
+        build_router(MLP | change, **large)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -164,8 +165,9 @@ def test_a_router_without_options_refuses_any() -> None:
 
 
 def test_embeddings_of_another_width_are_refused() -> None:
+    wider: dict[str, Any] = SLM | {"token_embeddings": torch.zeros(40, 9)}
     with pytest.raises(ConfigError, match=r"pair\.slm must be .*\[vocab, 8\], got \[40, 9\]"):
-        build_router(MLP, **SLM | {"token_embeddings": torch.zeros(40, 9)})
+        build_router(MLP, **wider)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class EntropyRouter(Router):
 
     @torch.no_grad()
     def score(self, signals: TokenSignals) -> Tensor:
-        return torch.distributions.Categorical(logits=signals.logits.float()).entropy()
+        return torch.special.entr(signals.logits.float().softmax(-1)).sum(-1)
 
 
 class RandomRouter(Router):

@@ -72,6 +72,7 @@ def train_router(
         pos_weight=(len(divergent) - positives) / positives,
         seed=seed,
     )
+    router.train()  # Lightning keeps the mode it finds
     stopping = _Patience("val/loss", patience=config.patience)
     with _quiet():
         trainer = _trainer(config, folder, stopping, loggers, progress)

@@ -22,7 +22,7 @@ class RouterModule(pl.LightningModule):
     """Binary cross-entropy on the router's logits, divergent tokens weighted by ``pos_weight``.
 
     ``pos_weight``: other tokens per divergent one in the training split, the inverse class
-    frequency. Dropout follows (seed, epoch), so that a resumed run draws what the first would.
+    frequency. Dropout follows (seed, step), so that a resumed run draws what the first would.
     Validation metrics are taken at threshold 0.5.
     """
 
@@ -56,11 +56,9 @@ class RouterModule(pl.LightningModule):
             prefix="val/",
         )
 
-    def on_train_epoch_start(self) -> None:
-        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
         loss, _ = self._loss(batch)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]))
         return loss
