@@ -4,44 +4,58 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 # A place for outputs that cannot be written is the user's to mend, like a mistyped key.
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
-def main() -> int:
+def main() -> None:
     from r2r.stages.compose import help_text, one_line_errors, register_resolvers
 
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(ROOT / "conf"))
-        return 0
+        return
     import hydra
+    from omegaconf import DictConfig
 
     from r2r.errors import ConfigError
     from r2r.stages.main import experiment
 
+    def task(raw: DictConfig) -> None:
+        try:
+            with one_line_errors(ROOT / "conf"):
+                experiment(raw)
+        except ConfigError as error:
+            fail(str(error))
+        except OSError as error:
+            if error.errno not in STORAGE:
+                raise
+            fail(f"outputs: {error.strerror}: {error.filename}")
+
     os.environ["PROJECT_ROOT"] = str(ROOT)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, to be told in one line
     register_resolvers()
+    configured = hydra.main(
+        version_base="1.3", config_path=str(ROOT / "conf"), config_name="config"
+    )
     try:
         with one_line_errors(ROOT / "conf"):
-            hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")(
-                experiment
-            )()
+            configured(task)()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in STORAGE:
-            raise
-        print(f"error: outputs: {error.strerror}: {error.filename}", file=sys.stderr)
-        return 2
+        fail(str(error))
+    except OSError as error:  # Hydra makes the run's folder before the task starts
+        fail(f"outputs must be a folder that can be written: {error.strerror}: {error.filename}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+        sys.exit(130)
+
+
+def fail(line: str) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,7 +18,9 @@ def greedy(logits, banned):
     return int(logits.argmax())
 
 
-def routed(slm, llm, router: Router, threshold: float, prompt, budget, eos_ids, banned) -> list[Step]:
+def routed(
+    slm, llm, router: Router, threshold: float, prompt, budget, eos_ids, banned
+) -> list[Step]:
     steps: list[Step] = []
     answer: list[int] = []
     while len(answer) < budget:

@@ -28,8 +28,7 @@ def build(seed: int = 0, documents: int = 20_000) -> PreTrainedTokenizerFast:
         for _ in range(documents):
             problem = sample(rng, "lm", (1, 4))
             yield problem.question
-            for part in solution(rng, problem).split("</think>"):
-                yield part
+            yield from solution(rng, problem).split("</think>")
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -59,14 +58,3 @@ def build(seed: int = 0, documents: int = 20_000) -> PreTrainedTokenizerFast:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
-
-
-if __name__ == "__main__":
-    tokenizer = build()
-    rng = random.Random(1)
-    total, think = 0, 0
-    for _ in range(6):
-        problem = sample(rng, "lm", (3, 4))
-        text = solution(rng, problem)
-        print(problem.question, text, tokenizer.tokenize(problem.question), tokenizer.tokenize(text), sep="\n")
-        print(len(tokenizer(problem.question).input_ids), len(tokenizer(text).input_ids), len(tokenizer))

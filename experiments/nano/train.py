@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import random
 import time
@@ -14,12 +13,30 @@ from tokenizer import build
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 SIZES = {
-    "slm": {"hidden_size": 48, "intermediate_size": 128, "num_hidden_layers": 2,
-            "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16},
-    "mid": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24},
-    "llm": {"hidden_size": 160, "intermediate_size": 480, "num_hidden_layers": 4,
-            "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 32},
+    "slm": {
+        "hidden_size": 48,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+    },
+    "mid": {
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 24,
+    },
+    "llm": {
+        "hidden_size": 160,
+        "intermediate_size": 480,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 5,
+        "head_dim": 32,
+    },
 }
 ROW = 256  # tokens of packed problems a row
 VOCAB = 512
@@ -27,8 +44,14 @@ VOCAB = 512
 
 def new_model(size: str) -> Qwen3ForCausalLM:
     config = Qwen3Config(
-        vocab_size=VOCAB, tie_word_embeddings=True, max_position_embeddings=1024,
-        rope_theta=10_000.0, initializer_range=0.02, bos_token_id=1, eos_token_id=4, pad_token_id=0,
+        vocab_size=VOCAB,
+        tie_word_embeddings=True,
+        max_position_embeddings=1024,
+        rope_theta=10_000.0,
+        initializer_range=0.02,
+        bos_token_id=1,
+        eos_token_id=4,
+        pad_token_id=0,
         **SIZES[size],
     )
     return Qwen3ForCausalLM(config)
@@ -46,8 +69,11 @@ class Packed:
         chosen = [sample(self.rng, "lm", (1, 4)) for _ in range(count)]
         prompts = [
             self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": p.question}], add_generation_prompt=True, tokenize=False
-            ) for p in chosen
+                [{"role": "user", "content": p.question}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            for p in chosen
         ]
         answers = [solution(self.rng, p) + "<|end|>" for p in chosen]
         heads = self.tokenizer(prompts, add_special_tokens=False).input_ids
@@ -64,7 +90,9 @@ class Packed:
             while True:
                 if not self.left:
                     self.left = self.problems(256)
-                fits = next((i for i, (d, _) in enumerate(self.left[-24:]) if len(d) <= ROW - at), None)
+                fits = next(
+                    (i for i, (d, _) in enumerate(self.left[-24:]) if len(d) <= ROW - at), None
+                )
                 if fits is None:
                     break
                 tokens, start = self.left.pop(max(0, len(self.left) - 24) + fits)
@@ -81,13 +109,16 @@ class Packed:
 
 def loss_of(model, ids, labels, position, mask):
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=ids, attention_mask=mask, position_ids=position).last_hidden_state
+        hidden = model.model(
+            input_ids=ids, attention_mask=mask, position_ids=position
+        ).last_hidden_state
     keep = labels[:, 1:] != -100
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.lm_head(hidden[:, :-1])
     # Full-vocabulary loss at every position, with a static shape for torch.compile.
     loss = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
+        logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+    )
     return loss / keep.sum()
 
 
@@ -99,16 +130,28 @@ def accuracy(model, tokenizer, count: int = 120, seed: int = 99) -> dict[str, fl
     right = dict.fromkeys(FAMILIES, 0)
     for family in FAMILIES:
         problems = [sample(rng, "test", (3, 4), family) for _ in range(count)]
-        prompts = [tokenizer.apply_chat_template([{"role": "user", "content": p.question}],
-                   add_generation_prompt=True, tokenize=False) for p in problems]
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": p.question}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            for p in problems
+        ]
         tokenizer.padding_side = "left"
         inputs = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True)
-        out = model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask,
-                             max_new_tokens=110, do_sample=False)
+        out = model.generate(
+            input_ids=inputs.input_ids,
+            attention_mask=inputs.attention_mask,
+            max_new_tokens=110,
+            do_sample=False,
+        )
         for problem, row in zip(problems, out, strict=True):
-            text = tokenizer.decode(row[inputs.input_ids.shape[1]:], skip_special_tokens=True)
+            text = tokenizer.decode(row[inputs.input_ids.shape[1] :], skip_special_tokens=True)
             tail = text.rpartition("</think>")[2]
-            gold = f"return {problem.answer}\n" if family == "code" else f"\\boxed{{{problem.answer}}}"
+            gold = (
+                f"return {problem.answer}\n" if family == "code" else f"\\boxed{{{problem.answer}}}"
+            )
             right[family] += gold in tail
     model.train()
     return {family: n / count for family, n in right.items()}
@@ -131,8 +174,15 @@ def main() -> None:
     model = new_model(args.size)
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimizers = [torch.optim.Muon(matrices, lr=args.muon, weight_decay=0.01, adjust_lr_fn="match_rms_adamw" if args.muon < 0.01 else "original"),
-                  torch.optim.AdamW(rest, lr=args.adam, betas=(0.9, 0.95), weight_decay=0.0)]
+    optimizers = [
+        torch.optim.Muon(
+            matrices,
+            lr=args.muon,
+            weight_decay=0.01,
+            adjust_lr_fn="match_rms_adamw" if args.muon < 0.01 else "original",
+        ),
+        torch.optim.AdamW(rest, lr=args.adam, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
     base = [args.muon, args.adam]
     steps = int(args.tokens / (args.rows * ROW))
     step, spent = 0, 0.0
@@ -162,17 +212,26 @@ def main() -> None:
         step += 1
         if step % 50 == 0:
             rate = args.rows * ROW * step / (time.time() - began)
-            print(f"step {step} loss {running / 50:.4f} {rate:.0f} tok/s {time.time() - began:.0f}s", flush=True)
+            print(
+                f"step {step} loss {running / 50:.4f} {rate:.0f} tok/s {time.time() - began:.0f}s",
+                flush=True,
+            )
             running = 0.0
         if step % 500 == 0 or step == steps:
             print("held out", accuracy(model, data.tokenizer), flush=True)
-            saved = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-                     "step": step, "seconds": time.time() - began}
+            saved = {
+                "model": model.state_dict(),
+                "optimizers": [o.state_dict() for o in optimizers],
+                "step": step,
+                "seconds": time.time() - began,
+            }
             torch.save(saved, state.with_suffix(".tmp"))
             state.with_suffix(".tmp").rename(state)
     model.save_pretrained(folder / "final")
     data.tokenizer.save_pretrained(folder / "final")
-    (folder / "final" / "trained.json").write_text(json.dumps({"tokens": steps * args.rows * ROW, "seconds": time.time() - began}))
+    (folder / "final" / "trained.json").write_text(
+        json.dumps({"tokens": steps * args.rows * ROW, "seconds": time.time() - began})
+    )
 
 
 if __name__ == "__main__":

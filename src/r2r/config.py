@@ -55,7 +55,7 @@ class PairConfig:
 class BenchmarkConfig:
     name: str = MISSING
     tasks: list[str] = field(default_factory=list)
-    data_files: dict[str, str] = field(default_factory=dict)  # split -> local file; empty: the hub
+    data_files: dict[str, str] = field(default_factory=dict)  # <task> or <task>_train -> JSONL
     limit: int | None = None  # problems per task
     max_new_tokens: int = MISSING
     temperature: float = 0.0
@@ -137,7 +137,9 @@ class LoggerConfig:
 class Config:
     threshold: Any = MISSING  # a number, or auto
     stages: list[str] = field(default_factory=list)
-    systems: list[str] = field(default_factory=list)  # what evaluate scores: slm, llm, middle names, routed
+    systems: list[str] = field(
+        default_factory=list
+    )  # what evaluate scores: slm, llm, middle names, routed
     seed: int = MISSING
     force: bool = False
     run: str = MISSING

@@ -9,7 +9,7 @@ class ConfigError(ValueError):
 
 
 def must_be(key: str, wanted: str, got: object, choices: Iterable[str] = ()) -> ConfigError:
-    """``key must be wanted, got 'got'``, with the valid choices and the nearest one, on one line."""
+    """``key must be wanted, got 'got'``, the valid choices and the nearest one, on one line."""
     valid = sorted(choices)
     line = f"{key} must be {wanted}, got {got!r}"
     if valid:

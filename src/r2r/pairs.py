@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from r2r.records import file_hash, fingerprint, folder_hash
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig
 
 PROBES = (
     "Then 12+30=42.\nSo the answer is \\boxed{42}.",
@@ -35,7 +36,9 @@ class Source:
 
     def options(self) -> dict[str, Any]:
         """Arguments for transformers' ``from_pretrained``."""
-        return {"revision": self.revision or "main"} | ({"gguf_file": self.gguf} if self.gguf else {})
+        return {"revision": self.revision or "main"} | (
+            {"gguf_file": self.gguf} if self.gguf else {}
+        )
 
 
 def locate(model: ModelConfig, key: str) -> Source:
@@ -76,7 +79,8 @@ def _from_pretrained(loader: Any, model: ModelConfig, key: str, **options: Any) 
         raise ConfigError(f"{key}.path must be {wanted}, got {model.path!r}: {reason}") from error
 
 
-def load_tokenizer(model: ModelConfig, key: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: ModelConfig, key: str) -> Any:
+    """The transformers tokenizer (Any: its annotations promise less than it gives)."""
     from transformers import AutoTokenizer
 
     return _from_pretrained(AutoTokenizer, model, key)
@@ -104,7 +108,9 @@ def load_model(model: ModelConfig, key: str, *, dtype: str, device: str) -> nn.M
     loaded, info = _from_pretrained(AutoModelForCausalLM, model, key, **options)
     missing = sorted(info["missing_keys"])
     if missing:
-        raise must_be(f"{key}.path", "a model with all its weights", f"{len(missing)} missing, {missing[0]}")
+        raise must_be(
+            f"{key}.path", "a model with all its weights", f"{len(missing)} missing, {missing[0]}"
+        )
     return loaded.eval().requires_grad_(False).to(device)
 
 
@@ -113,7 +119,7 @@ def count_params_b(model: nn.Module) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e9
 
 
-def _same_tokenizer(slm: PreTrainedTokenizerBase, llm: PreTrainedTokenizerBase) -> None:
+def _same_tokenizer(slm: Any, llm: Any) -> None:
     wanted = "models of one tokenizer"
     a, b = slm.get_vocab(), llm.get_vocab()
     if a != b:
@@ -126,10 +132,12 @@ def _same_tokenizer(slm: PreTrainedTokenizerBase, llm: PreTrainedTokenizerBase) 
             raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got {got}")
     for text in PROBES:
         if slm(text).input_ids != llm(text).input_ids:
-            raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got different ids for {text!r}")
+            raise ConfigError(
+                f"pair.slm and pair.llm must be {wanted}, got different ids for {text!r}"
+            )
 
 
-def _route_id(pair: PairConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> int:
+def _route_id(pair: PairConfig, tokenizer: Any, vocab_size: int) -> int:
     """A token id that no text uses: an embedding row without a token, or a reserved token."""
     vocab = tokenizer.get_vocab()
     if pair.route_token is not None:
@@ -146,6 +154,23 @@ def _route_id(pair: PairConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: 
         if free and any(hint in token.lower() for hint in RESERVED_HINTS):
             return index
     raise must_be("pair.route_token", "a token that no text uses (no reserved id found)", None)
+
+
+def encode_question(tokenizer: Any, question: str, options: Mapping[str, Any]) -> list[int]:
+    """A question as the prompt's token ids, through the chat template where there is one.
+
+    ``options`` go to the template. It writes the BOS itself, so that is never doubled.
+    """
+    if tokenizer.chat_template is None:
+        return list(tokenizer(question).input_ids)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+        **options,
+    )
+    return list(ids)
 
 
 class ModelPair:
@@ -181,20 +206,7 @@ class ModelPair:
                 raise must_be(f"pair.{key}", "a token of the pair's vocabulary, or null", token)
 
     def encode(self, question: str) -> list[int]:
-        """A question as the prompt's token ids, through the chat template where there is one.
-
-        The template writes the BOS itself; ids are made once and never from text again.
-        """
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(question).input_ids)
-        ids = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **self.config.chat_template,
-        )
-        return list(ids)
+        return encode_question(self.tokenizer, question, self.config.chat_template)
 
     def token_id(self, token: str | None) -> int | None:
         return None if token is None else self.tokenizer.get_vocab()[token]

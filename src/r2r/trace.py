@@ -45,7 +45,7 @@ class Trace:
     """One generation: its tokens with who wrote each, its text, and how it ended.
 
     ``text`` is the decoded answer without special tokens, cut before a stop string.
-    ``drafts`` counts SLM forwards whose token was not used. ``seconds`` is wall time from
+    ``seconds`` is wall time from
     submission to the last token (requests overlap, so the sum exceeds the run's wall time).
     """
 

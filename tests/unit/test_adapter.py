@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer
 from r2r.errors import ConfigError
 from r2r.evaluation.adapter import R2RLM, Answer, request_seed
 from r2r.generators.base import Generator
+from r2r.pairs import encode_question
 from r2r.trace import Step, Trace
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
@@ -44,8 +46,7 @@ def stats(trace: Trace) -> dict[str, float]:
 def model(generator, think_end="</think>", **options):
     return R2RLM(
         generator,
-        generator.tokenizer,
-        chat_template={},
+        partial(encode_question, generator.tokenizer, options={}),
         think_end=think_end,
         max_new_tokens=99,
         temperature=0.7,

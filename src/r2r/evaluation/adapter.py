@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval.api.model import LM
 
@@ -17,7 +17,6 @@ from r2r.trace import Trace
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
-    from transformers import PreTrainedTokenizerBase
 
 GENERATION_OPTIONS = ("until", "max_gen_toks", "temperature", "top_p", "do_sample")
 
@@ -44,9 +43,8 @@ class Answer(str):
 class R2RLM(LM):
     """A generator as an lm-eval model: all requests of all tasks go to it in one call.
 
-    ``chat_template`` holds options of ``tokenizer.apply_chat_template``; a tokenizer without a
-    template gets the question as plain text. ``think_end`` closes the reasoning (None: the model
-    does not think); stop strings count only after it, and only what follows it is graded.
+    ``encode`` makes a question the prompt's token ids. ``think_end`` closes the reasoning (None:
+    the model does not think); stop strings count only after it, and only what follows is graded.
     ``max_new_tokens``, ``temperature`` and ``top_p`` hold where a task's generation_kwargs say
     nothing else. Every request draws from its own seed, made of (``seed``, task, doc id, repeat).
     ``stats`` makes an answer's figures from its trace, among them the ``llm_share``,
@@ -57,9 +55,8 @@ class R2RLM(LM):
     def __init__(
         self,
         generator: Generator,
-        tokenizer: PreTrainedTokenizerBase,
+        encode: Callable[[str], list[int]],
         *,
-        chat_template: dict[str, Any],
         think_end: str | None,
         max_new_tokens: int,
         temperature: float,
@@ -70,8 +67,7 @@ class R2RLM(LM):
     ):
         super().__init__()
         self.generator = generator
-        self.tokenizer = tokenizer
-        self.chat_template_options = chat_template
+        self.encode = encode
         self.think_end = think_end
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
@@ -110,24 +106,11 @@ class R2RLM(LM):
             seed=request_seed(self.seed, request.task_name, request.doc_id, repeat),
         )
         return Prompt(
-            tokens=self.tokens(text),
+            tokens=self.encode(text),
             sampling=sampling,
             stop=(until,) if isinstance(until, str) else tuple(until),
             after=self.think_end or "",
         )
-
-    def tokens(self, question: str) -> list[int]:
-        """The prompt's ids; the template writes the BOS itself, so it is never doubled."""
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(question)["input_ids"])
-        ids: Any = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **self.chat_template_options,
-        )
-        return list(ids)
 
     def answer(self, trace: Trace) -> Answer:
         return Answer(trace.text, answer_text(trace.text, self.think_end), self.stats(trace))

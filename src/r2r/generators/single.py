@@ -16,7 +16,8 @@ class Single(Generator):
         self, *, engine: Engine, tokenizer: Any, source: Source, context: int, concurrency: int
     ):
         super().__init__(tokenizer=tokenizer, context=context, concurrency=concurrency)
-        self.engine, self.source = engine, source
+        self.engine = engine
+        self.source: Source = source
 
     async def write(self, prompt: Prompt, trace: Trace, budget: int) -> None:
         session = self.engine.new_session()

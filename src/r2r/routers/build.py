@@ -14,6 +14,7 @@ from r2r.errors import must_be
 from r2r.routers.base import Router
 
 _TARGET = "_target_"
+OF_THE_SLM = ("hidden_size", "token_embeddings")  # constructor options that no config gives
 
 
 def build_router(
@@ -30,21 +31,25 @@ def build_router(
     ``seed`` fixes the initial weights. Raises ConfigError for an unknown class, and for an
     option that is unknown, missing or of a wrong type.
     """
-    kind = router_class(config.get(_TARGET))
+    kind, options = checked_router(config)
     slm = {"hidden_size": hidden_size, "token_embeddings": token_embeddings}
-    accepted = _parameters(kind)
-    given = {name: value for name, value in config.items() if name != _TARGET}
-    own = {name: p for name, p in accepted.items() if name not in slm}
-    options = _checked_options(kind, given, own)
     if "top_k" in options:  # a smaller vocabulary has fewer logits to read
         options["top_k"] = min(options["top_k"], vocab_size)
-    options |= {name: value for name, value in slm.items() if name in accepted}
+    options |= {name: value for name, value in slm.items() if name in _parameters(kind)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(**options).eval()
 
 
-def router_class(target: object) -> type[Router]:
+def checked_router(config: Mapping[str, Any]) -> tuple[type[Router], dict[str, Any]]:
+    """The class of a router config and its options, checked without building anything."""
+    kind = _router_class(config.get(_TARGET))
+    given = {name: value for name, value in config.items() if name != _TARGET}
+    own = {name: p for name, p in _parameters(kind).items() if name not in OF_THE_SLM}
+    return kind, _checked_options(kind, given, own)
+
+
+def _router_class(target: object) -> type[Router]:
     """The Router class of a dotted path. Raises ConfigError where there is none."""
     wanted = "the dotted path of a Router class"
     if not isinstance(target, str) or "." not in target:

@@ -69,7 +69,7 @@ def project_root() -> Path:
 
 
 def compose(overrides: list[str]) -> tuple[Config, str]:
-    """The checked config of a command line, and the name of its router, without running anything."""
+    """The checked config of a command line, and the name of its router; runs nothing."""
     import hydra
 
     root = project_root()
@@ -77,7 +77,10 @@ def compose(overrides: list[str]) -> tuple[Config, str]:
     register_resolvers()
     given = [override for override in overrides if override.startswith("router=")]
     router = given[-1].partition("=")[2] if given else "mlp"
-    with one_line_errors(root / "conf"), hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
+    with (
+        one_line_errors(root / "conf"),
+        hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"),
+    ):
         raw = hydra.compose("config", [*overrides, f"run={router}"])
         return checked(raw), router
 
@@ -110,7 +113,9 @@ def _check_values(config: Config) -> None:
             raise must_be(key, "above 0 and at most 1", _get(config, key))
     shares = config.labeler.validation_share, config.labeler.test_share
     if min(shares) <= 0 or sum(shares) >= 1:
-        raise must_be("labeler.validation_share and test_share", "above 0, together below 1", shares)
+        raise must_be(
+            "labeler.validation_share and test_share", "above 0, together below 1", shares
+        )
     if "/" in config.run or config.run.startswith("."):
         raise must_be("run", "a folder name without '/'", config.run)
 
@@ -146,7 +151,9 @@ def one_line_errors(conf: Path) -> Iterator[None]:
         yield
     except MissingConfigException as error:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        raise must_be(group or "config", f"a file in conf/{group}", name, error.options or ()) from error
+        raise must_be(
+            group or "config", f"a file in conf/{group}", name, error.options or ()
+        ) from error
     except OverrideParseException as error:
         raise must_be("command line", "key=value", error.override) from error
     except ConfigCompositionException as error:
@@ -187,7 +194,11 @@ def help_text(conf: Path) -> str:
     """What ``run.py --help`` prints: groups with their options, keys, examples. Fits 80 columns."""
     import textwrap
 
-    lines = ["python run.py [group=option] [key=value] ...", "", "Groups (the first is the default):"]
+    lines = [
+        "python run.py [group=option] [key=value] ...",
+        "",
+        "Groups (the first is the default):",
+    ]
     defaults = {}
     for entry in OmegaConf.load(conf / "config.yaml").defaults:
         if isinstance(entry, DictConfig):

@@ -70,8 +70,8 @@ def evaluate(bench: Workbench) -> None:
         folder = evaluation_folder(bench, system)
         reused = artifact(folder, bench.config.force, lambda to, s=system: _score(bench, s, to))
         metrics = read_json(folder / MANIFEST)["metrics"]
-        found = f"accuracy {100 * metrics['accuracy']:.1f}%, LLM share {100 * metrics['llm_share']:.1f}%"
-        say("evaluate", f"{system}: {found}{' [reused]' if reused else ''}".replace("[", r"\["))
+        accuracy, share = 100 * metrics["accuracy"], 100 * metrics["llm_share"]
+        say("evaluate", f"{system}: accuracy {accuracy:.1f}%, LLM share {share:.1f}%", reused)
 
 
 def language_model(
@@ -86,8 +86,7 @@ def language_model(
     config = bench.config
     return R2RLM(
         generator,
-        bench.pair.tokenizer,
-        chat_template=config.pair.chat_template,
+        bench.pair.encode,
         think_end=config.pair.think_end,
         max_new_tokens=config.benchmark.max_new_tokens,
         temperature=config.benchmark.temperature,
@@ -120,7 +119,9 @@ def _score(bench: Workbench, system: str, folder: Path) -> None:
             assert sample["answer"] == trace.text, "lm-eval returned answers in another order"
             row = {"system": system, **sample, "trace": trace.to_json()}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    write_json(folder / MANIFEST, {"system": system, "metrics": metrics | {"params_b": asdict(params)}})
+    write_json(
+        folder / MANIFEST, {"system": system, "metrics": metrics | {"params_b": asdict(params)}}
+    )
 
 
 def read_samples(folder: Path) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ def label(bench: Workbench) -> None:
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
-    say("label", f"{judged:,} tokens: {shares}" + (r" \[reused]" if reused else ""))
+    say("label", f"{judged:,} tokens: {shares}", reused)
 
 
 def open_labels(bench: Workbench) -> Labels:
@@ -43,7 +43,9 @@ def _label(bench: Workbench, folder: Path) -> None:
     from r2r.labeling.sentences import Sentences
 
     config, pair = bench.config, bench.pair
-    think = {name: pair.token_id(getattr(config.pair, name)) for name in ("think_start", "think_end")}
+    think = {
+        name: pair.token_id(getattr(config.pair, name)) for name in ("think_start", "think_end")
+    }
     labeler = PathFollowingLabeler(
         slm=bench.engine("slm"),
         llm=bench.engine("llm"),

@@ -20,7 +20,9 @@ class ConfiguredLM(R2RLM):
     """The adapter, made from a config instead of a generator."""
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> R2RLM:
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict | None = None
+    ) -> R2RLM:
         overrides = [part for part in arg_string.split(",") if part]
         return cls.create_from_overrides(overrides)
 

@@ -26,7 +26,9 @@ def collect(bench: Workbench) -> dict[str, Any]:
     for system in systems(bench):
         folder = evaluation_folder(bench, system)
         if not (folder / MANIFEST).exists():
-            raise must_be("stages", f"a list with evaluate ({system} has no results yet)", config.stages)
+            raise must_be(
+                "stages", f"a list with evaluate ({system} has no results yet)", config.stages
+            )
         found[system] = read_json(folder / MANIFEST)["metrics"]
     return {
         "pair": config.pair.name,

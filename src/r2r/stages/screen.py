@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(highlight=False)
 
 
-def say(stage: str, text: str) -> None:
-    console.print(f"[bold]{stage:<9}[/bold] {text}", soft_wrap=True)
+def say(stage: str, text: str, reused: bool = False) -> None:
+    """One line of a stage; ``reused``: its artifact was there already."""
+    console.print(f"{stage:<9}", style="bold", end=" ")
+    console.print(text + (" (reused)" if reused else ""), markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

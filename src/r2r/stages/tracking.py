@@ -49,17 +49,21 @@ class Tracking:
         columns = ["accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b",
                    "avg_params_published_b", "cost", "output_tokens", "seconds",
                    "tokens_per_s"]  # fmt: skip
-        rows = [[name, *(s[c] for c in columns)] for name, s in results["systems"].items()]
+        rows: list[Any] = [
+            [name, *(s[c] for c in columns)] for name, s in results["systems"].items()
+        ]
         for row in rows:
             pairs = zip(columns, row[1:], strict=True)
             self.run.summary.update({f"{row[0]}/{column}": value for column, value in pairs})
-        told = [[r["question"], r["gold"], r["correct"], "".join(r["pieces"]), sum(r["llm"])]
+        told: list[Any] = [[r["question"], r["gold"], r["correct"], "".join(r["pieces"]), sum(r["llm"])]
                 for r in traces[:TOLD]]  # fmt: skip
         self.run.log(
             {
                 "results": wandb.Table(["system", *columns], rows),
                 "pareto": wandb.Image(str(plot)),
-                "traces": wandb.Table(["question", "gold", "correct", "answer", "llm_tokens"], told),
+                "traces": wandb.Table(
+                    ["question", "gold", "correct", "answer", "llm_tokens"], told
+                ),
             }
         )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from r2r.errors import must_be
 from r2r.records import MANIFEST, artifact, read_json, write_json
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
@@ -28,11 +26,10 @@ def train(bench: Workbench, tracking: Tracking) -> None:
     told = f"{bench.router_name} router"
     if saved["threshold"] is not None:
         told += f", calibrated threshold {saved['threshold']:.4f}"
-    for split in ("validation", "test"):
-        if split in saved["metrics"]:
-            found = saved["metrics"][split]
-            told += f"; {split} recall {found['recall']:.3f} at positive rate {found['positive_rate']:.3f}"
-    say("train", told + (r" \[reused]" if reused else ""))
+    test = saved["metrics"].get("test", {})
+    if test.get("recall") is not None:
+        told += f", test recall {test['recall']:.3f} at positive rate {test['positive_rate']:.3f}"
+    say("train", told, reused)
 
 
 def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:

@@ -37,7 +37,9 @@ def code_hash(artifact: str) -> str:
     hashes = []
     for name in CODE[artifact]:
         path = root / name
-        files = [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.yaml"))
+        files = (
+            [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.yaml"))
+        )
         hashes += [[str(file.relative_to(root)), file_hash(file)] for file in files]
     return fingerprint(hashes)
 
@@ -53,18 +55,18 @@ class Workbench:
 
     def preflight(self) -> None:
         """Find every mistake that can be found before anything expensive is done."""
-        from r2r.training.check import check_trainer
-
-        _check_device(self.config.engine.device)
-        if not self.finished_router:
-            self._check_threshold(self.router_class.max_score)
-        if self.learns and "train" in self.config.stages:
-            check_trainer(self.config.trainer)
-        assert self.pair  # tokenizers, reserved id, context length
         if "evaluate" in self.config.stages:
             from r2r.evaluation.harness import check_benchmark
 
             check_benchmark(self.config.benchmark)
+        if not self.finished_router:
+            self._check_threshold(self.router_class.max_score)
+        _check_device(self.config.engine.device)
+        if self.learns and "train" in self.config.stages:
+            from r2r.training.check import check_trainer
+
+            check_trainer(self.config.trainer)
+        assert self.pair  # tokenizers, reserved id, context length
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
@@ -151,9 +153,9 @@ class Workbench:
 
     @cached_property
     def router_class(self) -> type[Router]:
-        from r2r.routers.build import router_class
+        from r2r.routers.build import checked_router
 
-        return router_class(self.config.router.get("_target_"))
+        return checked_router(self.config.router)[0]
 
     @property
     def needs_labels(self) -> bool:
@@ -196,9 +198,14 @@ class Workbench:
         if self.saved is None:
             folder = self.finished_router or self.router_folder
             if not self.finished_router and not (folder / MANIFEST).exists():
-                raise must_be("stages", "a list with train first (no such router yet)", self.config.stages)
+                raise must_be(
+                    "stages", "a list with train first (no such router yet)", self.config.stages
+                )
             self.saved = load_router(
-                folder, pair=self.config.pair.name, identity=self.pair.identity(), **self.slm_shape()
+                folder,
+                pair=self.config.pair.name,
+                identity=self.pair.identity(),
+                **self.slm_shape(),
             )
             self.saved.router.to(self.config.engine.device)
         return self.saved
@@ -261,6 +268,6 @@ def _check_device(device: str) -> None:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise ConfigError(
-            f"engine.device must be a device of this machine, got {device!r} with {found} GPUs here;"
-            " use engine.device=cpu"
+            f"engine.device must be a device of this machine, got {device!r} with {found} GPUs"
+            " here; use engine.device=cpu"
         )

@@ -43,6 +43,12 @@ class Job:
     read_from: int | None = None  # prefill: first position whose signals are wanted
     read: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
 
+    @property
+    def place(self) -> Slot:
+        """The slot of a running job."""
+        assert self.slot is not None
+        return self.slot
+
 
 class TorchEngine:
     """A model, its KV cache, and a loop that batches whatever requests are ready.
@@ -169,7 +175,11 @@ class TorchEngine:
                 given = _common(parent.tokens, job.text)
                 self.cache.copy(parent.index, slot.index, given)
             # The last token is always fed (again): its output is what is asked for.
-            first = len(job.text) - 1 if job.read_from is None else min(job.read_from, len(job.text) - 1)
+            first = (
+                len(job.text) - 1
+                if job.read_from is None
+                else min(job.read_from, len(job.text) - 1)
+            )
             slot.tokens = job.text[: min(given, first)]
             self.running.append(job)
 
@@ -191,16 +201,17 @@ class TorchEngine:
         return slot
 
     def _leave(self, job: Job) -> None:
-        slot = job.slot
-        assert slot is not None
+        slot = job.place
         slot.busy, slot.used = False, self.steps
         if slot.session is None:
             slot.tokens = []
 
     def _groups(self) -> list[list[Job]]:
         """Jobs that feed one token go together; longer ones by length, within the token limit."""
-        new = {id(job): len(job.text) - len(_cached(job)) for job in self.running}
-        order = sorted(self.running, key=lambda j: (min(new[id(j)], self.max_prefill_tokens), j.slot.index))
+        new = {id(job): len(job.text) - len(job.place.tokens) for job in self.running}
+        order = sorted(
+            self.running, key=lambda j: (min(new[id(j)], self.max_prefill_tokens), j.place.index)
+        )
         groups: list[list[Job]] = []
         for job in order:
             width = min(new[id(job)], self.max_prefill_tokens)
@@ -210,10 +221,10 @@ class TorchEngine:
                 last.append(job)
             else:
                 groups.append([job])
-        return [sorted(group, key=lambda j: j.slot.index) for group in groups]
+        return [sorted(group, key=lambda j: j.place.index) for group in groups]
 
     def _forward(self, jobs: list[Job]) -> None:
-        starts = [len(_cached(job)) for job in jobs]
+        starts = [len(job.place.tokens) for job in jobs]
         fed = [j.text[s : s + self.max_prefill_tokens] for j, s in zip(jobs, starts, strict=True)]
         widths = [len(tokens) for tokens in fed]
         width = max(widths)
@@ -222,7 +233,7 @@ class TorchEngine:
         ids = torch.tensor([t + [0] * (width - len(t)) for t in fed], device=self.device)
         start = torch.tensor(starts, device=self.device)
         positions = start[:, None] + torch.arange(width, device=self.device)
-        self.cache.select([job.slot.index for job in jobs], positions, longest)
+        self.cache.select([job.place.index for job in jobs], positions, longest)
         mask = torch.arange(longest, device=self.device) <= positions[:, :, None]
         hidden = self.decoder(
             input_ids=ids,
@@ -232,10 +243,10 @@ class TorchEngine:
             use_cache=True,
         ).last_hidden_state
         for job, tokens in zip(jobs, fed, strict=True):
-            job.slot.tokens.extend(tokens)
+            job.place.tokens.extend(tokens)
         writing = []
         for row, job in enumerate(jobs):
-            complete = len(_cached(job)) == len(job.text)
+            complete = len(job.place.tokens) == len(job.text)
             if job.read_from is not None:
                 self._read(job, hidden[row, : widths[row]], starts[row])
                 if complete:
@@ -247,7 +258,7 @@ class TorchEngine:
             self._write([jobs[row] for row in writing], hidden[writing, last])
 
     def _signals(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits [n, vocab] float32 and the raw top-k values and ids, of hidden states [n, hidden]."""
+        """Of hidden states [n, hidden]: logits [n, vocab] float32, raw top-k values and ids."""
         logits = self.head(hidden).float()
         top = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
         logits[:, self.banned] = -torch.inf
@@ -273,7 +284,9 @@ class TorchEngine:
             at = torch.tensor([positions[row] for row in asked], device=self.device)
             signals = TokenSignals(chosen[asked], values[asked], hidden[asked].float(), at)
             found = self.router.score(signals)
-            limits = torch.tensor([jobs[row].request.threshold for row in asked], device=self.device)
+            limits = torch.tensor(
+                [jobs[row].request.threshold for row in asked], device=self.device
+            )
             decided = routed(found, limits).tolist()
             for row, score, divergent in zip(asked, found.tolist(), decided, strict=True):
                 scores[row], away[row] = score, divergent
@@ -301,11 +314,6 @@ class TorchEngine:
             reason = "budget"
         if reason:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
-
-
-def _cached(job: Job) -> list[int]:
-    assert job.slot is not None
-    return job.slot.tokens
 
 
 def _common(a: list[int], b: list[int]) -> int:
