@@ -9,14 +9,21 @@ import torch
 from r2r.errors import ConfigError
 from r2r.routers.base import Router, routed
 from r2r.routers.build import build_router
-from r2r.routers.checkpoint import load_router, save_router
-from r2r.routers.heuristics import EntropyRouter, RandomRouter
+from r2r.routers.checkpoint import load_saved, save_router
+from r2r.routers.heuristics import (
+    AleatoricRouter,
+    EntropyRouter,
+    MarginRouter,
+    RandomRouter,
+    ScheduleRouter,
+)
 from r2r.routers.mlp import MLPRouter
 from r2r.trace import TokenSignals
 
-PUBLISHED = Path(__file__).parents[2] / ".." / "shared" / "interop" / "official_router_small"
 MLP: dict[str, Any] = {
     "_target_": "r2r.routers.mlp.MLPRouter",
+    "inputs": ["hidden", "token", "logits"],
+    "normalize_input": False,
     "hidden_dims": [12, 6],
     "expansion": 2,
     "dropout": 0.1,
@@ -42,30 +49,15 @@ def signals(count: int, logits: torch.Tensor | None = None) -> TokenSignals:
 
 def test_the_papers_size() -> None:
     router = MLPRouter(
-        hidden_size=1536, top_k=100, hidden_dims=[1024] * 6, expansion=4, dropout=0.1
-    )
-    assert sum(p.numel() for p in router.parameters()) == 56_302_081
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published sample router")
-def test_a_published_router_gives_its_published_outputs() -> None:
-    def read(name: str) -> Any:
-        return torch.load(PUBLISHED / f"{name}.pt", weights_only=True)
-
-    inputs, outputs = read("inputs"), read("outputs")
-    router = MLPRouter(
-        hidden_size=64,
+        inputs=["hidden", "token", "logits"],
+        normalize_input=False,
+        hidden_size=1536,
         top_k=100,
-        hidden_dims=[32, 32],
+        hidden_dims=[1024] * 6,
         expansion=4,
         dropout=0.1,
-        token_embeddings=read("token_embeddings"),
-    ).eval()
-    router.load_state_dict(read("router")["state_dict"])
-    given = TokenSignals(
-        inputs["token"].long(), inputs["logits"], inputs["hidden_states"], torch.arange(16)
     )
-    torch.testing.assert_close(router.score(given), outputs["probs"], atol=1e-5, rtol=0)
+    assert sum(p.numel() for p in router.parameters()) == 56_302_081
 
 
 def test_token_embeddings_are_neither_trained_nor_saved() -> None:
@@ -82,13 +74,18 @@ def test_a_small_vocabulary_has_fewer_logits() -> None:
     assert router.score(signals(5)).shape == (5,)
 
 
-def test_the_mlp_reads_each_of_its_signals() -> None:
-    router = build_router(MLP, **SLM)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(
+    "inputs",
+    [["logits"], ["hidden"], ["token"], ["hidden", "token"], ["hidden", "logits"], MLP["inputs"]],
+)
+def test_the_mlp_reads_its_inputs_and_nothing_else(inputs: list[str], normalize: bool) -> None:
+    router = build_router(MLP | {"inputs": inputs, "normalize_input": normalize}, **SLM)
     before = router.score(signals(5))
     for name in ("token", "logits", "hidden"):
         changed = signals(5)
         setattr(changed, name, getattr(changed, name).roll(1, 0))
-        assert not torch.allclose(router.score(changed), before), name
+        assert torch.equal(router.score(changed), before) == (name not in inputs), name
 
 
 def test_dropout_never_reaches_a_score() -> None:
@@ -108,6 +105,27 @@ def test_entropy_is_in_nats() -> None:
     scores = EntropyRouter().score(signals(2, torch.cat([flat, sharp])))
     assert scores[0].item() == pytest.approx(math.log(40), rel=1e-5)
     assert scores[1].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_margin_is_what_the_first_leads_by() -> None:
+    tie, sharp = [0.0, 0.0, -60.0], [math.log(3), 0.0, -60.0]
+    scores = MarginRouter().score(signals(2, torch.tensor([tie, sharp])))
+    assert scores.tolist() == pytest.approx([1, 0.5])
+
+
+def test_aleatoric_is_the_mean_entropy_of_the_dirichlet() -> None:
+    x = torch.tensor([[9.0, 7.5, 6, 5, 4, 3, 2, 1, 0.5, 0.25, 0.2], [3.0] * 11])
+    drawn = torch.distributions.Dirichlet(x[:, :10]).sample(torch.Size([20_000]))
+    entropy = torch.special.entr(drawn).sum(-1).mean(0)
+    scores = AleatoricRouter().score(signals(2, x))
+    torch.testing.assert_close(scores, entropy, atol=1e-2, rtol=0)
+    assert AleatoricRouter().score(signals(1, -x[:1])).isfinite().all()
+
+
+def test_schedule_gives_the_llm_the_first_tokens() -> None:
+    assert ScheduleRouter(tokens=3).score(signals(5)).tolist() == [1, 1, 1, 0, 0]
+    with pytest.raises(ConfigError, match=r"router\.tokens must be 0 or more, got -1"):
+        ScheduleRouter(tokens=-1)
 
 
 def test_random_gives_the_llm_its_share() -> None:
@@ -134,7 +152,7 @@ def test_random_depends_on_seed_and_position() -> None:
         ({"_target_": "os.system"}, "router._target_ must be the dotted path"),
         ({"_target_": "r2r.routers.base.Router"}, "router._target_ must be the dotted path"),
         ({"_target_": None}, "router._target_ must be the dotted path"),
-        ({"dropuot": 0.1}, "'dropuot' (choices: dropout, expansion, hidden_dims, top_k); did you"),
+        ({"dropuot": 0.1}, "'dropuot' (choices: dropout, expansion, hidden_dims, inputs, "),
         ({"hidden_size": 8}, "router must be options of MLPRouter, got 'hidden_size'"),
         ({"dropout": "high"}, "router.dropout must be a valid number, got 'high'"),
         ({"hidden_dims": 1024}, "router.hidden_dims must be a valid list, got 1024"),
@@ -142,6 +160,9 @@ def test_random_depends_on_seed_and_position() -> None:
         ({"top_k": 500, "hidden_dims": [4]}, "router.top_k must be between 1 and 100, got 500"),
         ({"dropout": 1.0}, "router.dropout must be at least 0 and below 1, got 1.0"),
         ({"expansion": 0}, "router.expansion must be 1 or more, got 0"),
+        ({"inputs": ["hiden"]}, "router.inputs must be 'hidden', 'token' or 'logits', got"),
+        ({"inputs": []}, "router.inputs must be one or more of hidden, token, logits, once"),
+        ({"inputs": ["token", "token"]}, "router.inputs must be one or more of hidden, token"),
     ],
 )
 def test_a_wrong_config_is_refused(change: dict, said: str) -> None:
@@ -179,12 +200,21 @@ def saved(tmp_path: Path) -> Path:
 
 def save(folder: Path, router: Router) -> None:
     save_router(
-        folder, router, config=MLP, pair="nano", identity=IDENTITY, threshold=0.3, metrics={}
+        folder,
+        router,
+        config=MLP,
+        pair="nano",
+        identity=IDENTITY,
+        hidden_size=8,
+        vocab_size=40,
+        threshold=0.3,
+        metrics={},
     )
 
 
 def load(folder: Path, pair: str = "nano", identity: dict[str, str] = IDENTITY) -> None:
-    load_router(folder, pair=pair, identity=identity, **SLM)
+    embeddings = SLM["token_embeddings"]
+    load_saved(folder, token_embeddings=embeddings, pair=pair, identity=identity)
 
 
 def test_a_router_of_another_pair_is_refused(saved: Path) -> None:

@@ -79,6 +79,7 @@ def labels(tmp_path: Path) -> Labels:
 
 def new_router(name: str = "MLPRouter") -> Router:
     mlp = {"hidden_dims": [8, 8], "expansion": 2, "dropout": 0.2, "top_k": 100}
+    mlp |= {"inputs": ["hidden", "token", "logits"], "normalize_input": False}
     config = {"_target_": f"r2r.routers.mlp.{name}", **mlp}
     if name != "MLPRouter":
         config = {"_target_": f"r2r.routers.heuristics.{name}"}

@@ -22,12 +22,16 @@ DESCRIPTION = "router.json"
 
 @dataclass(frozen=True, slots=True)
 class SavedRouter:
-    """A router as it was saved: its threshold (None: never calibrated), config and metrics."""
+    """A router as it was saved: its threshold (None: never calibrated), config and metrics.
+
+    ``digest``: sha256 of the file that holds its weights.
+    """
 
     router: Router
     threshold: float | None
     config: dict[str, Any]
     metrics: dict[str, Any]
+    digest: str
 
 
 def save_router(
@@ -37,13 +41,15 @@ def save_router(
     config: Mapping[str, Any],
     pair: str,
     identity: Mapping[str, str],
+    hidden_size: int,
+    vocab_size: int,
     threshold: float | None,
     metrics: Mapping[str, Any],
 ) -> None:
     """Write the router into ``folder``; complete once router.json is there, which comes last.
 
     ``config`` is what built it; ``pair`` names the pair it was trained for, and ``identity``
-    (``ModelPair.identity``) tells that pair's models from others.
+    (``ModelPair.identity``) tells that pair's models from others; the sizes are its SLM's.
     """
     with whole_file(folder / WEIGHTS) as path:
         save_file({k: v.contiguous() for k, v in router.state_dict().items()}, path)
@@ -51,6 +57,8 @@ def save_router(
         "config": dict(config),
         "pair": pair,
         "identity": dict(identity),
+        "hidden_size": hidden_size,
+        "vocab_size": vocab_size,
         "threshold": threshold,
         "metrics": dict(metrics),
         "weights_sha256": file_hash(folder / WEIGHTS),
@@ -58,19 +66,17 @@ def save_router(
     write_json(folder / DESCRIPTION, description)
 
 
-def load_router(
+def load_saved(
     folder: Path,
     *,
-    pair: str,
-    identity: Mapping[str, str],
-    hidden_size: int,
-    vocab_size: int,
     token_embeddings: torch.Tensor | None,
+    pair: str | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> SavedRouter:
     """Read what ``save_router`` wrote, in eval mode, on the CPU.
 
-    ``identity`` must equal the saved one (``pair`` names it in the error); the rest is the
-    SLM's, as for ``build_router``.
+    ``token_embeddings`` [vocab, hidden]: the SLM's. ``identity``, where given, must equal the
+    saved one (``pair`` names it in the error).
     Raises ConfigError for a router of another pair, and for missing or damaged files.
     """
     try:
@@ -78,11 +84,14 @@ def load_router(
         digest = file_hash(folder / WEIGHTS)
         config, threshold, metrics = saved["config"], saved["threshold"], saved["metrics"]
         trained_for, models = saved["pair"], saved["identity"]
+        hidden_size, vocab_size = saved["hidden_size"], saved["vocab_size"]
         expected = saved["weights_sha256"]
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         wanted = f"a folder with a whole {DESCRIPTION} and {WEIGHTS}"
         raise must_be("router.path", wanted, str(folder)) from error
-    differing = sorted(k for k in models | dict(identity) if models.get(k) != identity.get(k))
+    wanted_models = models if identity is None else identity
+    names = {*models, *wanted_models}
+    differing = sorted(k for k in names if models.get(k) != wanted_models.get(k))
     if differing:
         line = f"router.path must be a router trained for pair {pair}, got one for {trained_for}"
         raise ConfigError(f"{line} (differing: {', '.join(differing)})")
@@ -93,4 +102,4 @@ def load_router(
         config, hidden_size=hidden_size, vocab_size=vocab_size, token_embeddings=token_embeddings
     )
     router.load_state_dict(load_file(folder / WEIGHTS))
-    return SavedRouter(router, threshold, config, metrics)
+    return SavedRouter(router, threshold, config, metrics, digest)

@@ -1,4 +1,4 @@
-"""Routers that learn nothing: the paper's entropy baseline, a random one, and the two extremes."""
+"""Routers that learn nothing: uncertainty of the SLM, chance, a schedule, the two extremes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from r2r.errors import must_be
 from r2r.routers.base import Router
 from r2r.trace import TokenSignals
 
@@ -24,6 +25,48 @@ class EntropyRouter(Router):
     @torch.no_grad()
     def score(self, signals: TokenSignals) -> Tensor:
         return torch.special.entr(signals.logits.float().softmax(-1)).sum(-1)
+
+
+class MarginRouter(Router):
+    """1 minus the lead of the SLM's first token over its second, in probability: 1 is a tie."""
+
+    @torch.no_grad()
+    def score(self, signals: TokenSignals) -> Tensor:
+        probabilities = signals.logits.float().softmax(-1)
+        return 1 - (probabilities[:, 0] - probabilities[:, 1])
+
+
+class AleatoricRouter(Router):
+    """LogU's aleatoric uncertainty in nats (Ma et al. 2025): the mean entropy of a Dirichlet.
+
+    The raw logits x of the top K = 10 tokens are its evidence, S their sum:
+    ``-sum (x/S) (digamma(x + 1) - digamma(S + 1))``, at most ln K. Negative logits are no
+    evidence.
+    """
+
+    top_k = 10
+    max_score = math.log(top_k)
+
+    @torch.no_grad()
+    def score(self, signals: TokenSignals) -> Tensor:
+        x = signals.logits[:, : self.top_k].float().clamp_min(1e-6)  # 0/0 where none is positive
+        total = x.sum(-1, keepdim=True)
+        spread = torch.special.digamma(x + 1) - torch.special.digamma(total + 1)
+        return -(x / total * spread).sum(-1)
+
+
+class ScheduleRouter(Router):
+    """Score 1 for the first ``tokens`` tokens of an answer, which the LLM writes, then 0."""
+
+    def __init__(self, *, tokens: int) -> None:
+        super().__init__()
+        if tokens < 0:
+            raise must_be("router.tokens", "0 or more", tokens)
+        self.tokens = tokens
+
+    @torch.no_grad()
+    def score(self, signals: TokenSignals) -> Tensor:
+        return (signals.position < self.tokens).float()
 
 
 class RandomRouter(Router):

@@ -1,33 +1,39 @@
-"""The paper's router: an MLP over what the SLM knows of the token it is about to write."""
+"""The paper's router and its ablations: an MLP over what the SLM knows of the token it writes."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from r2r.errors import must_be
-from r2r.routers.base import Router
-from r2r.trace import TOP_K, TokenSignals
+from r2r.routers.learned import LearnedRouter
+from r2r.trace import TOP_K
+
+INPUTS = ("hidden", "token", "logits")
 
 
-class MLPRouter(Router):
+class MLPRouter(LearnedRouter):
     """Hidden state, token embedding and top logits -> residual MLP -> one logit (paper, sec. 4.2).
 
-    Parameters have the names of the published ``HiddenStatesTokenLMHeadLogitsClassifier``. The
-    token embeddings [vocab, hidden] are the SLM's input table: frozen, never trained or saved,
-    given here or by ``attach`` before the first forward.
+    The token embeddings [vocab, hidden] are the SLM's input table: frozen, never trained or
+    saved, given here or by ``attach`` before the first forward.
 
+    ``inputs``: which of ``INPUTS`` it reads; all three is the paper's router, fewer its
+    ablations; ``normalize_input``: layer norms on hidden state and embedding, softmax on logits;
     ``hidden_size``: width of the SLM; ``top_k``: logits read of each position, highest first;
     ``hidden_dims``: width of each residual block; ``expansion``: a block's inner width over its
     own; ``dropout``: share of activations dropped in training.
     """
 
-    learns = True
     token_embeddings: Tensor | None
 
     def __init__(
         self,
         *,
+        inputs: list[Literal["hidden", "token", "logits"]],
+        normalize_input: bool,
         hidden_size: int,
         top_k: int,
         hidden_dims: list[int],
@@ -36,6 +42,8 @@ class MLPRouter(Router):
         token_embeddings: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if not inputs or len(set(inputs)) < len(inputs):
+            raise must_be("router.inputs", f"one or more of {', '.join(INPUTS)}, once", inputs)
         if not 1 <= top_k <= TOP_K:
             raise must_be("router.top_k", f"between 1 and {TOP_K}", top_k)
         if not hidden_dims or min(hidden_dims) < 1:
@@ -44,13 +52,28 @@ class MLPRouter(Router):
             raise must_be("router.expansion", "1 or more", expansion)
         if not 0 <= dropout < 1:
             raise must_be("router.dropout", "at least 0 and below 1", dropout)
-        self.top_k = top_k
+        self.inputs = [name for name in INPUTS if name in inputs]
+        self.normalize_input = normalize_input
         self.hidden_size = hidden_size
-        self.logits_projection = nn.Linear(top_k, hidden_size)
-        self.combined_projection = nn.Linear(3 * hidden_size, hidden_dims[0])
+        self.top_k = top_k
+        self.hidden_dims = hidden_dims
+        self.expansion = expansion
+        self.dropout = dropout
+
+        widths = {"hidden": hidden_size, "token": hidden_size, "logits": hidden_size}
+        if self.inputs == ["logits"]:
+            widths["logits"] = top_k
+        elif "logits" in inputs:  # beside others: brought to their width first
+            self.logits_projection = nn.Linear(top_k, hidden_size)
+        width = sum(widths[name] for name in inputs)
+        self.combined_projection = nn.Linear(width, hidden_dims[0])
+        if normalize_input and "hidden" in inputs:
+            self.layer_norm_hidden_states = nn.LayerNorm(hidden_size)
+        if normalize_input and "token" in inputs:
+            self.layer_norm_token = nn.LayerNorm(hidden_size)
         self.backbone = _Backbone(hidden_dims, expansion, dropout)
         self.register_buffer("token_embeddings", None, persistent=False)
-        if token_embeddings is not None:
+        if token_embeddings is not None and "token" in inputs:
             self.attach(token_embeddings)
 
     def attach(self, token_embeddings: Tensor) -> None:
@@ -58,7 +81,7 @@ class MLPRouter(Router):
         if token_embeddings.ndim != 2 or token_embeddings.shape[1] != self.hidden_size:
             wanted = f"an SLM whose token embeddings are [vocab, {self.hidden_size}]"
             raise must_be("pair.slm", wanted, list(token_embeddings.shape))
-        device = self.logits_projection.weight.device
+        device = self.combined_projection.weight.device
         self.token_embeddings = token_embeddings.detach().to(device)
 
     def forward(self, hidden: Tensor, logits: Tensor, token: Tensor) -> Tensor:
@@ -66,18 +89,19 @@ class MLPRouter(Router):
 
         Returns the logit of each token being divergent [batch].
         """
-        assert self.token_embeddings is not None, "attach() the SLM's token embeddings first"
-        embedded = nn.functional.embedding(token, self.token_embeddings).to(hidden.dtype)
-        projected = self.logits_projection(logits[:, : self.top_k])
-        combined = torch.cat([hidden, embedded, projected], dim=-1)
+        parts = []
+        if "hidden" in self.inputs:
+            parts.append(self.layer_norm_hidden_states(hidden) if self.normalize_input else hidden)
+        if "token" in self.inputs:
+            assert self.token_embeddings is not None, "attach() the SLM's token embeddings first"
+            embedded = nn.functional.embedding(token, self.token_embeddings).to(hidden.dtype)
+            parts.append(self.layer_norm_token(embedded) if self.normalize_input else embedded)
+        if "logits" in self.inputs:
+            top = logits[:, : self.top_k]
+            top = top.softmax(-1) if self.normalize_input else top
+            parts.append(top if self.inputs == ["logits"] else self.logits_projection(top))
+        combined = torch.cat(parts, dim=-1)
         return self.backbone(self.combined_projection(combined)).squeeze(-1)
-
-    @torch.no_grad()
-    def score(self, signals: TokenSignals) -> Tensor:
-        """Probability that each token is divergent [batch] float32; call in eval mode."""
-        assert not self.training, "scores of a router in training mode are random"
-        hidden, logits = signals.hidden.float(), signals.logits.float()
-        return torch.sigmoid(self(hidden, logits, signals.token))
 
 
 class _Backbone(nn.Module):
@@ -85,13 +109,12 @@ class _Backbone(nn.Module):
 
     def __init__(self, hidden_dims: list[int], expansion: int, dropout: float) -> None:
         super().__init__()
-        widths = [hidden_dims[0], *hidden_dims]
+        last = hidden_dims[-1]
         self.input_projection = nn.Linear(hidden_dims[0], hidden_dims[0])
         self.blocks = nn.ModuleList(
             _Block(width, after, expansion, dropout)
-            for width, after in zip(widths, hidden_dims, strict=False)
+            for width, after in zip(hidden_dims, [*hidden_dims[1:], last], strict=True)
         )
-        last = hidden_dims[-1]
         self.output_layer = nn.Sequential(nn.LayerNorm(last), nn.Linear(last, 1))
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -180,7 +180,8 @@ def _keys(group: str, conf: Path) -> list[str]:
     """The keys below ``group``, from the schema, or for routers from conf/router."""
     if group == "router":
         loaded = [OmegaConf.load(path) for path in sorted((conf / "router").glob("*.yaml"))]
-        return sorted({str(key) for router in loaded for key in router if key != "_target_"})
+        own = ("_target_", "defaults")  # Hydra's, not options
+        return sorted({str(key) for router in loaded for key in router if key not in own})
     schema: Any = Config
     for part in filter(None, group.split(".")):
         kinds = {f.name: f.default_factory for f in dataclasses.fields(schema)}

@@ -12,7 +12,6 @@ from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
 from r2r.generators.saved import Saved
 from r2r.records import MANIFEST, artifact, fingerprint, read_json, whole_file, write_json
-from r2r.routers.checkpoint import DESCRIPTION
 from r2r.stages.screen import bar, say
 from r2r.stages.workbench import Workbench, code_hash
 from r2r.trace import Trace
@@ -39,12 +38,10 @@ def evaluation_folder(bench: Workbench, system: str) -> Path:
 
     config, pair = bench.config, bench.pair
     if system == "routed":
-        bench.load_router()
-        folder = bench.finished_router or bench.router_folder
-        router = read_json(folder / DESCRIPTION)
+        router = bench.load_router()
         who: dict[str, Any] = {
             "pair": pair.identity(),
-            "router": [router["config"], router["weights_sha256"]],
+            "router": [router.config, router.digest],
             "threshold": bench.threshold,
         }
     else:

@@ -59,12 +59,15 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
         threshold = calibrate(router, open_labels(bench), config.trainer.min_recall)
     from r2r.routers.checkpoint import save_router
 
+    slm = bench.slm_shape()
     save_router(
         folder,
         router,
         config=config.router,
         pair=config.pair.name,
         identity=bench.pair.identity(),
+        hidden_size=slm["hidden_size"],
+        vocab_size=slm["vocab_size"],
         threshold=threshold,
         metrics=metrics,
     )

@@ -67,6 +67,8 @@ class Workbench:
 
             check_trainer(self.config.trainer)
         assert self.pair  # tokenizers, reserved id, context length
+        if self.finished_router:
+            assert self.threshold >= 0  # the router is there, fits the SLM, and has a threshold
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
@@ -192,21 +194,27 @@ class Workbench:
         return build_router(self.config.router, **self.slm_shape(), seed=self.config.seed)
 
     def load_router(self) -> SavedRouter:
-        """The run's trained router: from router.path, or from the train stage's artifact."""
-        from r2r.routers.checkpoint import load_router
+        """The run's trained router: from the train stage's artifact, or from router.path (a folder
+        of ours, or a published file)."""
+        from r2r.routers.checkpoint import load_saved
+        from r2r.routers.published import load_published
 
         if self.saved is None:
-            folder = self.finished_router or self.router_folder
-            if not self.finished_router and not (folder / MANIFEST).exists():
+            path = self.finished_router or self.router_folder
+            if not self.finished_router and not (path / MANIFEST).exists():
                 raise must_be(
                     "stages", "a list with train first (no such router yet)", self.config.stages
                 )
-            self.saved = load_router(
-                folder,
-                pair=self.config.pair.name,
-                identity=self.pair.identity(),
-                **self.slm_shape(),
-            )
+            embeddings = self.slm_shape()["token_embeddings"]
+            if path.is_dir():
+                self.saved = load_saved(
+                    path,
+                    token_embeddings=embeddings,
+                    pair=self.config.pair.name,
+                    identity=self.pair.identity(),
+                )
+            else:
+                self.saved = load_published(path, embeddings)
             self.saved.router.to(self.config.engine.device)
         return self.saved
 

@@ -1,0 +1,210 @@
+"""Router files (.pt) of the published R2R code: read with its weights only, and written.
+
+A file is a torch.save dict: ``model_type`` (class name), ``init_args`` (the constructor arguments
+that were given), ``common_args`` (threshold, input_type), ``model_specific_args``, ``state_dict``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2r.config import ModelConfig
+from r2r.errors import ConfigError, must_be
+from r2r.records import file_hash, whole_file
+from r2r.routers.build import build_router
+from r2r.routers.checkpoint import SavedRouter
+from r2r.routers.mlp import MLPRouter
+
+
+@dataclass(frozen=True)
+class _Class:
+    """What a published class reads, and its names of our modules where they differ."""
+
+    inputs: list[str]
+    names: dict[str, str] = field(default_factory=dict)  # ours -> published
+
+
+CLASSES = {
+    "HiddenStatesTokenLMHeadLogitsClassifier": _Class(["hidden", "token", "logits"]),
+    "HiddenStatesTokenLMHeadClassifier": _Class(["hidden", "token"]),
+    "HiddenStatesLogitsClassifier": _Class(["hidden", "logits"]),
+    "HiddenStatesClassifier": _Class(
+        ["hidden"],
+        {
+            "combined_projection": "hidden_states_projection",
+            "layer_norm_hidden_states": "layer_norm",
+        },
+    ),
+    "LogitsClassifier": _Class(["logits"], {"combined_projection": "logits_projection"}),
+}
+INPUT_TYPES = {"hidden": "hidden_states", "token": "token", "logits": "logits"}
+EMBEDDINGS = "token_embeddings.weight"  # only in files saved whole ("_all.pt")
+FORMAT = "a router file of the published format"
+
+
+def load_published(path: str | Path, token_embeddings: torch.Tensor | None = None) -> SavedRouter:
+    """The router of a published .pt file, in eval mode on the CPU, with the file's threshold.
+
+    ``path``: a file here, or else owner/name/file.pt on the hub.
+    ``token_embeddings`` [vocab, hidden]: those of the SLM, for files without their own; None: of
+    the SLM that the file names, loaded for that.
+    Nothing in the file is run. Raises ConfigError where there is no such file, it holds more
+    than weights, its class is unknown, or the SLM's width or vocabulary is another.
+    """
+    file = _local(str(path))
+    content = _read(file)
+    try:
+        name, args, weights = content["model_type"], content["init_args"], content["state_dict"]
+        threshold = content["common_args"]["threshold"]
+        stored = weights.pop(EMBEDDINGS, None)
+        if name not in CLASSES:
+            raise must_be("router.path", "a router of a known class", name, CLASSES)
+        if args.get("use_position_embedding"):
+            raise must_be("router.path", "a router without position embeddings", str(path))
+        weights = _renamed(weights, {theirs: ours for ours, theirs in CLASSES[name].names.items()})
+        config = _config(CLASSES[name].inputs, args, weights)
+        hidden_size = _hidden_size(config["inputs"], weights)
+    except (KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise must_be("router.path", FORMAT, str(path)) from error
+    if threshold is not None and not isinstance(threshold, float):
+        raise must_be("router.path", f"{FORMAT}, its threshold a number or None", threshold)
+    if token_embeddings is not None:
+        vocab, width = token_embeddings.shape
+        if hidden_size not in (0, width):
+            raise must_be("router.path", f"a router for an SLM of width {width}", hidden_size)
+        if config["top_k"] > vocab or (stored is not None and len(stored) != vocab):
+            got = config["top_k"] if stored is None else len(stored)
+            raise must_be("router.path", f"a router for an SLM of {vocab} tokens", got)
+    elif "token" in config["inputs"] and stored is None:
+        token_embeddings = _embeddings_of(args.get("pretrained_model_name"))
+    router = build_router(
+        config,
+        hidden_size=hidden_size,
+        vocab_size=config["top_k"],
+        token_embeddings=token_embeddings if stored is None else stored,
+    )
+    try:
+        router.load_state_dict(weights)
+    except RuntimeError as error:
+        raise must_be("router.path", f"{FORMAT}, its weights those of {name}", str(path)) from error
+    return SavedRouter(router, threshold, config, {}, file_hash(file))
+
+
+def export_published(
+    router: MLPRouter, path: Path, *, threshold: float | None, pretrained_model_name: str
+) -> None:
+    """Write an MLP router as a published .pt file.
+
+    ``pretrained_model_name``: the SLM, from which its readers take the token embeddings.
+    Raises ConfigError where no published class has the router's inputs.
+    """
+    named = [name for name, kind in CLASSES.items() if kind.inputs == router.inputs]
+    if not named:
+        published = ["+".join(kind.inputs) for kind in CLASSES.values()]
+        raise must_be(
+            "router.inputs", "those of a published class", "+".join(router.inputs), published
+        )
+    args: dict[str, Any] = {
+        "hidden_dims": router.hidden_dims,
+        "expansion_factor": router.expansion,
+        "dropout_rate": router.dropout,
+        "normalize_input": router.normalize_input,
+    }
+    if router.inputs != ["logits"]:
+        args["hidden_states_size"] = router.hidden_size
+    if "logits" in router.inputs:
+        args["logits_size"] = router.top_k
+    if "token" in router.inputs:
+        args |= {"pretrained_model_name": pretrained_model_name, "freeze_lm_head": True}
+    content = {
+        "model_type": named[0],
+        "init_args": args,
+        "common_args": {
+            "threshold": threshold,
+            "input_type": [INPUT_TYPES[name] for name in router.inputs],
+        },
+        "model_specific_args": {},
+        "state_dict": _renamed(router.state_dict(), CLASSES[named[0]].names),
+    }
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _local(path: str) -> Path:
+    """The file at ``path``; only where nothing is there, owner/name/file.pt from the hub."""
+    here = Path(path).expanduser()
+    if here.is_file():
+        return here
+    wanted = "a router folder, a .pt file, or owner/name/file.pt on the hub"
+    parts = path.split("/")
+    hub = len(parts) > 2 and parts[0] not in ("", ".", "..", "~") and path.endswith(".pt")
+    if here.exists() or not hub:
+        raise must_be("router.path", wanted, path)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download("/".join(parts[:2]), "/".join(parts[2:])))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"router.path must be {wanted}, got {path!r}: {reason}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
+        wanted = "a whole router file that holds weights and plain values only"
+        raise must_be("router.path", wanted, str(file)) from error
+    if not isinstance(content, dict):
+        raise must_be("router.path", FORMAT, str(file))
+    return content
+
+
+def _renamed(weights: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """``weights`` with the first part of each name replaced, where ``names`` has it."""
+    split = {key: key.partition(".") for key in weights}
+    return {
+        names.get(first, first) + dot + rest: weights[key]
+        for key, (first, dot, rest) in split.items()
+    }
+
+
+def _config(
+    inputs: list[str], args: dict[str, Any], weights: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    """The router's config; sizes from the weights, as a file need not say them."""
+    blocks = {key for key in weights if key.startswith("backbone.blocks.") and "layer_norm" in key}
+    count = len(blocks) // 2
+    dims = [weights[f"backbone.blocks.{i}.layer_norm.weight"].shape[0] for i in range(count)]
+    first = "combined_projection.weight" if inputs == ["logits"] else "logits_projection.weight"
+    return {
+        "_target_": "r2r.routers.mlp.MLPRouter",
+        "inputs": inputs,
+        "normalize_input": args.get("normalize_input", False),
+        "hidden_dims": dims,
+        "expansion": weights["backbone.blocks.0.mlp.0.weight"].shape[0] // dims[0],
+        "dropout": args.get("dropout_rate", 0.3),
+        "top_k": weights[first].shape[1] if "logits" in inputs else 1,
+    }
+
+
+def _hidden_size(inputs: list[str], weights: dict[str, torch.Tensor]) -> int:
+    """The SLM's width, which all but the logits have; 0 where only logits are read."""
+    return (
+        0 if inputs == ["logits"] else weights["combined_projection.weight"].shape[1] // len(inputs)
+    )
+
+
+def _embeddings_of(model: str | None) -> torch.Tensor:
+    """The input embeddings of an SLM."""
+    from r2r.pairs import load_model
+
+    loaded: Any = load_model(
+        ModelConfig(path=model or ""), "pretrained_model_name", dtype="float32", device="cpu"
+    )
+    return loaded.get_input_embeddings().weight
