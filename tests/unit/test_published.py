@@ -249,6 +249,7 @@ def without_last_weight() -> dict:
         (changed(common_args={}), "a router file of the published format"),
         (changed(state_dict={}), "a router file of the published format"),
         (without_last_weight(), "its weights those of"),
+        (changed(state_dict={"token_embeddings.weight": 1}), "a router file of the published"),
         ([1, 2], "a router file of the published format"),
     ],
 )

@@ -61,6 +61,7 @@ def load_published(path: str | Path, token_embeddings: torch.Tensor | None = Non
         name, args, weights = content["model_type"], content["init_args"], content["state_dict"]
         threshold = content["common_args"]["threshold"]
         stored = weights.pop(EMBEDDINGS, None)
+        stored_rows = None if stored is None else stored.shape[0]
         if name not in CLASSES:
             raise must_be("router.path", "a router of a known class", name, CLASSES)
         if args.get("use_position_embedding"):
@@ -76,8 +77,8 @@ def load_published(path: str | Path, token_embeddings: torch.Tensor | None = Non
         vocab, width = token_embeddings.shape
         if hidden_size not in (0, width):
             raise must_be("router.path", f"a router for an SLM of width {width}", hidden_size)
-        if config["top_k"] > vocab or (stored is not None and len(stored) != vocab):
-            got = config["top_k"] if stored is None else len(stored)
+        if stored_rows not in (None, vocab) or config["top_k"] > vocab:
+            got = stored_rows or config["top_k"]
             raise must_be("router.path", f"a router for an SLM of {vocab} tokens", got)
     elif "token" in config["inputs"] and stored is None:
         token_embeddings = _embeddings_of(args.get("pretrained_model_name"))
