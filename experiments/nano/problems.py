@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 FAMILIES = ("math", "qa", "code")
 LIMIT = 199  # no intermediate value is larger
 CONNECTIVES = ("So", "Now", "Then", "Thus", "Next")
-CONNECTIVE_WEIGHTS = (30, 26, 20, 14, 10)
+# How often each connective opens a step. The SLM's corpus has habits of its own, so it words many
+# a step otherwise than the LLM would, without any difference in meaning.
+STYLES = {"plain": (30, 26, 20, 14, 10), "slm": (26, 30, 20, 14, 10)}
 WORDS = {"+": "plus", "-": "minus", "*": "times"}
 NAMES = ("Ann", "Ben", "Eva", "Tom", "Mia", "Max", "Zoe", "Leo")
 THINGS = ("pens", "cups", "coins", "books", "cards", "eggs")
@@ -150,9 +152,9 @@ def sample(rng: random.Random, split: str, steps: tuple[int, int], family: str =
             return problem
 
 
-def said(rng: random.Random, left: str, right: str) -> str:
+def said(rng: random.Random, style: str, left: str, right: str) -> str:
     """One worked step, in one of many wordings that mean the same."""
-    connective = rng.choices(CONNECTIVES, CONNECTIVE_WEIGHTS)[0]
+    connective = rng.choices(CONNECTIVES, STYLES[style])[0]
     verb = rng.choices(("=", " is ", " makes "), (70, 15, 15))[0]
     if rng.random() < 0.3 and "x" not in left:
         for sign, word in WORDS.items():
@@ -160,23 +162,23 @@ def said(rng: random.Random, left: str, right: str) -> str:
     return f"{connective} {left}{verb}{right}.\n"
 
 
-def solution(rng: random.Random, problem: Problem) -> str:
+def solution(rng: random.Random, problem: Problem, style: str = "plain") -> str:
     """A worked answer as the models are taught to write it, after ``<think>``."""
     if problem.family == "code":
-        steps = [said(rng, left, right) for left, right in problem.plan[0]]
+        steps = [said(rng, style, left, right) for left, right in problem.plan[0]]
         program = f"```python\ndef f(x):\n    return {problem.answer}\n```"
         return "".join(["\n", *steps, "</think>\n", program])
     if problem.family == "math":
         start, ops = problem.plan
-        steps = walk(rng, start, ops)
+        steps = walk(rng, style, start, ops)
     elif problem.plan[0] == "chain":
         _, start, ops, right, letter = problem.plan
-        steps = [*walk(rng, start, ops), picked(rng, right, letter)]
+        steps = [*walk(rng, style, start, ops), picked(rng, right, letter)]
     else:
         _, terms, letter = problem.plan
         values = [apply(*term) for term in terms]
         lines = zip("ABCD", terms, values, strict=True)
-        steps = [said(rng, f"{v}{op[0]}{op[1]}", f"{value} ({at})") for at, (v, op), value in lines]
+        steps = [said(rng, style, f"{v}{op[0]}{op[1]}", f"{value} ({at})") for at, (v, op), value in lines]
         steps.append(picked(rng, max(values), letter))
     closing = rng.choice(("The answer is", "Answer:"))
     return "".join(["\n", *steps, "</think>\n", f"{closing} \\boxed{{{problem.answer}}}."])
@@ -186,10 +188,10 @@ def picked(rng: random.Random, value: int, letter: str) -> str:
     return f"{rng.choice(('Pick', 'Choose', 'Take'))} {value} ({letter}).\n"
 
 
-def walk(rng: random.Random, value: int, ops: list[Op]) -> list[str]:
+def walk(rng: random.Random, style: str, value: int, ops: list[Op]) -> list[str]:
     steps = []
     for op in ops:
         after = apply(value, op)
-        steps.append(said(rng, f"{value}{op[0]}{op[1]}", str(after)))
+        steps.append(said(rng, style, f"{value}{op[0]}{op[1]}", str(after)))
         value = after
     return steps

@@ -55,7 +55,7 @@ class PairConfig:
 class BenchmarkConfig:
     name: str = MISSING
     tasks: list[str] = field(default_factory=list)
-    data_files: dict[str, str] = field(default_factory=dict)  # <task> or <task>_train -> JSONL
+    data_files: dict[str, str | None] = field(default_factory=dict)  # <task>[_train] -> JSONL
     limit: int | None = None  # problems per task
     max_new_tokens: int = MISSING
     temperature: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from r2r.evaluation import sources
@@ -19,7 +19,7 @@ def load(
     *,
     task: str,
     split: str = "test",
-    data_files: dict[str, str] | None = None,
+    data_files: Mapping[str, str | None] | None = None,
     **_metadata: object,
 ) -> dict[str, Dataset]:
     """One split's problems under the one name that the YAMLs know.

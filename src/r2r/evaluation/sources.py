@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,16 @@ def data_key(task: str, split: str) -> str:
     return task if split == "test" else f"{task}_{split}"
 
 
-def local_file(task: str, split: str, data_files: dict[str, str]) -> Path | None:
+def local_file(task: str, split: str, data_files: Mapping[str, str | None]) -> Path | None:
     """The JSONL file a split is read from; None where it is read from the hub."""
-    if data_key(task, split) in data_files:
-        return Path(data_files[data_key(task, split)])
+    given = data_files.get(data_key(task, split))
+    if given is not None:
+        return Path(given).expanduser()
     folder = SOURCES[task].packaged
     return folder / f"{split}.jsonl" if folder else None
 
 
-def problems(task: str, split: str, data_files: dict[str, str]) -> list[dict[str, Any]]:
+def problems(task: str, split: str, data_files: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """A split's problems, each with ``id``, ``question``, ``answer`` and ``tests``.
 
     Raises ConfigError where there are none, a line of a file is broken, or a field is missing.

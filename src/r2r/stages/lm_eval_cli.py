@@ -13,6 +13,7 @@ from lm_eval.api.registry import register_model
 
 from r2r.errors import ConfigError
 from r2r.evaluation.adapter import R2RLM
+from r2r.evaluation.harness import TASKS
 
 
 @register_model("r2r")
@@ -47,9 +48,15 @@ class ConfiguredLM(R2RLM):
 def main() -> int:
     from lm_eval.__main__ import cli_evaluate
 
+    if "--include_path" not in sys.argv:
+        sys.argv += ["--include_path", str(TASKS)]
     try:
         cli_evaluate()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

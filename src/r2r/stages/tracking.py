@@ -11,8 +11,6 @@ from r2r.config import LoggerConfig
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
-TOLD = 50  # sample traces logged as a table
-
 
 class Tracking:
     """A W&B run with ``logger=wandb`` (WANDB_MODE=offline for no account), else nothing."""
@@ -42,30 +40,25 @@ class Tracking:
                 self.run.log({key: float(value) for key, value in row.items() if value})
 
     def results(self, results: dict[str, Any], plot: Path, traces: list[dict[str, Any]]) -> None:
+        """Each system's figures, the plot, and sample traces (rows of ``report.readable``)."""
         if self.run is None:
             return
         import wandb
 
-        columns = ["accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b",
-                   "avg_params_published_b", "cost", "output_tokens", "seconds",
-                   "tokens_per_s"]  # fmt: skip
-        rows: list[Any] = [
-            [name, *(s[c] for c in columns)] for name, s in results["systems"].items()
-        ]
-        for row in rows:
-            pairs = zip(columns, row[1:], strict=True)
-            self.run.summary.update({f"{row[0]}/{column}": value for column, value in pairs})
-        told: list[Any] = [[r["question"], r["gold"], r["correct"], "".join(r["pieces"]), sum(r["llm"])]
-                for r in traces[:TOLD]]  # fmt: skip
-        self.run.log(
-            {
-                "results": wandb.Table(["system", *columns], rows),
-                "pareto": wandb.Image(str(plot)),
-                "traces": wandb.Table(
-                    ["question", "gold", "correct", "answer", "llm_tokens"], told
-                ),
-            }
-        )
+        systems = {
+            name: {key: value for key, value in figures.items() if not isinstance(value, dict)}
+            for name, figures in results["systems"].items()
+        }
+        columns = list(next(iter(systems.values())))
+        table = wandb.Table(["system", *columns])
+        for name, figures in systems.items():
+            table.add_data(name, *figures.values())
+            self.run.summary.update({f"{name}/{key}": value for key, value in figures.items()})
+        told = wandb.Table(["question", "gold", "correct", "answer", "llm_tokens"])
+        for row in traces:
+            answer = "".join(row["pieces"])
+            told.add_data(row["question"], row["gold"], row["correct"], answer, sum(row["llm"]))
+        self.run.log({"results": table, "pareto": wandb.Image(str(plot)), "traces": told})
 
     def finish(self, failed: bool) -> None:
         if self.run is not None:

@@ -1,0 +1,191 @@
+"""The whole job as a user runs it: results, reuse, resume after SIGKILL, other pairs, W&B."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+NANO = ROOT / "src" / "r2r" / "assets" / "nano"
+SMALL = ["labeler.prompts.limit=120", "labeler.shard_queries=20", "benchmark.limit=8",
+         "trainer.max_epochs=3", "engine.max_batch=4"]  # fmt: skip
+FIGURES = {"accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b",
+           "avg_params_published_b", "cost", "output_tokens", "seconds",
+           "tokens_per_s"}  # fmt: skip
+TIMES = {"seconds", "tokens_per_s"}
+
+pytestmark = pytest.mark.slow
+
+
+def start(outputs: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "run.py"), *SMALL, *overrides, f"outputs={outputs}"]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
+        start_new_session=True,
+    )
+
+
+def run(outputs: Path, *overrides: str, env: dict[str, str] | None = None) -> str:
+    process = start(outputs, *overrides, env=env)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    return out
+
+
+def results(outputs: Path) -> dict:
+    return json.loads((outputs / "latest" / "results.json").read_text())
+
+
+def numbers(found: dict) -> dict:
+    """Results without what a clock says."""
+    return {
+        name: {key: value for key, value in figures.items() if key not in TIMES}
+        for name, figures in found["systems"].items()
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, str]:
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    return outputs, run(outputs, "router=mlp", "threshold=0.1")
+
+
+def test_the_main_job_leaves_what_it_promises(undisturbed):
+    outputs, screen = undisturbed
+    folder = outputs / "latest"
+    found = results(outputs)
+    assert (found["pair"], found["benchmark"], found["threshold"]) == ("nano", "nano", 0.1)
+    assert list(found["systems"]) == ["slm", "mid", "llm", "routed"]
+    for figures in found["systems"].values():
+        assert figures.keys() >= FIGURES
+        assert figures["n"] == 24
+    slm, llm, routed = (found["systems"][name] for name in ("slm", "llm", "routed"))
+    assert slm["llm_share"] == 0 and llm["llm_share"] == 1 and 0 < routed["llm_share"] < 1
+    assert routed["avg_params_b"] > routed["avg_params_published_b"] > slm["avg_params_b"]
+    names = ["config.yaml", "manifest.json", "results.json", "table.md", "table.tex",
+             "pareto.png", "traces.md", "samples"]  # fmt: skip
+    assert all((folder / name).exists() for name in names)
+    samples = [json.loads(line) for line in (folder / "samples" / "routed.jsonl").open()]
+    by_llm = sum(sum(sample["trace"]["llm"]) for sample in samples)
+    tokens = sum(len(sample["trace"]["tokens"]) for sample in samples)
+    assert by_llm / tokens == pytest.approx(routed["llm_share"])
+    assert np.mean([sample["correct"] for sample in samples]) == routed["accuracy"]
+    assert all(len(line) <= 80 for line in screen.splitlines() if str(outputs) not in line)
+
+
+def test_another_threshold_neither_labels_nor_trains_again(undisturbed):
+    outputs, _ = undisturbed
+    artifacts = outputs / "artifacts"
+    before = {kind: set(os.listdir(artifacts / kind)) for kind in ("labels", "router")}
+    screen = run(outputs, "router=mlp", "threshold=0.3").splitlines()
+    assert {kind: set(os.listdir(artifacts / kind)) for kind in before} == before
+    told = [line for line in screen if line.startswith(("label", "train", "evaluate"))]
+    assert [("(reused)" in line) for line in told] == [True] * 5 + [False]
+
+
+def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
+    outputs, _ = undisturbed
+    rng = random.Random(0)
+    began = time.monotonic()
+    run(tmp_path / "timed", "router=mlp", "threshold=0.1")
+    whole = time.monotonic() - began
+    disturbed = tmp_path / "disturbed"
+    kills = 0
+    while kills < 4:
+        process = start(disturbed, "router=mlp", "threshold=0.1")
+        try:
+            process.wait(timeout=rng.uniform(0.3, 0.9) * whole)
+            break  # what the killed runs had left to do was less than that
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    run(disturbed, "router=mlp", "threshold=0.1")
+    assert kills >= 1
+    assert numbers(results(disturbed)) == numbers(results(outputs))
+    same_labels(outputs, disturbed)
+    routers = [next((each / "artifacts" / "router").iterdir()) for each in (outputs, disturbed)]
+    first, second = (load_file(router / "router.safetensors") for router in routers)
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def same_labels(one: Path, other: Path) -> None:
+    folders = [next((each / "artifacts" / "labels").iterdir()) for each in (one, other)]
+    assert folders[0].name == folders[1].name
+    files = sorted(p.relative_to(folders[0]) for p in folders[0].rglob("*") if p.is_file())
+    assert files
+    for file in files:
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
+
+
+def test_any_two_folders_are_a_pair(tmp_path):
+    for name in ("slm", "llm"):
+        shutil.copytree(NANO / name, tmp_path / name)
+    paths = [f"pair.{name}.path={tmp_path / name}" for name in ("slm", "llm")]
+    run(tmp_path / "outputs", "pair=local", *paths, "pair.think_end=</think>",
+        "pair.max_new_tokens=160", "pair.router.hidden_dims=[32]",
+        "threshold=auto")  # fmt: skip
+    found = results(tmp_path / "outputs")
+    assert list(found["systems"]) == ["slm", "llm", "routed"]
+    assert 0 < found["threshold"] < 1
+
+
+def test_a_router_of_another_pair_is_refused(undisturbed, tmp_path):
+    outputs, _ = undisturbed
+    (router,) = (outputs / "artifacts" / "router").iterdir()
+    process = start(tmp_path, f"pair.slm.path={NANO / 'mid'}", "router=trained",
+                    f"router.path={router}", "stages=[evaluate]")  # fmt: skip
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert err.startswith("error: router.path must be a router trained for pair nano")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_trained_router_is_used_by_its_path(undisturbed, tmp_path):
+    outputs, _ = undisturbed
+    (router,) = (outputs / "artifacts" / "router").iterdir()
+    run(tmp_path, "router=trained", f"router.path={router}", "threshold=0.1",
+        "systems=[routed]")  # fmt: skip
+    assert numbers(results(tmp_path))["routed"] == numbers(results(outputs))["routed"]
+
+
+def test_wandb_offline_holds_curves_results_and_traces(undisturbed):
+    outputs, _ = undisturbed
+    run(outputs, "router=mlp", "threshold=0.1", "logger=wandb", env={"WANDB_MODE": "offline"})
+    (logged,) = (outputs / "latest" / "wandb").glob("offline-run-*")
+    assert list(logged.glob("run-*.wandb"))
+    media = [path.name for path in logged.rglob("*") if path.is_file()]
+    assert any(name.startswith("results_") for name in media)
+    assert any(name.startswith("traces_") for name in media)
+    assert any(name.startswith("pareto_") for name in media)
+
+
+def test_lm_evals_own_command_line(undisturbed):
+    """r2r-eval scores a system as the evaluate stage does."""
+    outputs, _ = undisturbed
+    arguments = ",".join(["system=slm", f"outputs={outputs}", *SMALL])
+    done = subprocess.run(
+        [sys.executable, "-m", "r2r.stages.lm_eval_cli", "--model", "r2r", "--model_args",
+         arguments, "--tasks", "nano_math", "--limit", "8",
+         "--output_path", str(outputs / "lm_eval")],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (written,) = (outputs / "lm_eval").rglob("results_*.json")
+    found = json.loads(written.read_text())["results"]["nano_math"]
+    expected = results(outputs)["systems"]["slm"]["tasks"]["nano_math"]
+    assert found["accuracy,none"] == pytest.approx(expected["accuracy"])
+    assert found["llm_share,none"] == 0
