@@ -178,7 +178,10 @@ def solution(rng: random.Random, problem: Problem, style: str = "plain") -> str:
         _, terms, letter = problem.plan
         values = [apply(*term) for term in terms]
         lines = zip("ABCD", terms, values, strict=True)
-        steps = [said(rng, style, f"{v}{op[0]}{op[1]}", f"{value} ({at})") for at, (v, op), value in lines]
+        steps = [
+            said(rng, style, f"{v}{op[0]}{op[1]}", f"{value} ({at})")
+            for at, (v, op), value in lines
+        ]
         steps.append(picked(rng, max(values), letter))
     closing = rng.choice(("The answer is", "Answer:"))
     return "".join(["\n", *steps, "</think>\n", f"{closing} \\boxed{{{problem.answer}}}."])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +58,27 @@ def numbers(found: dict) -> dict:
     }
 
 
+@dataclass
+class Job:
+    """A finished main job: where it is, what it printed, its results, how long it took."""
+
+    outputs: Path
+    screen: str
+    results: dict
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[Path, str]:
+def undisturbed(tmp_path_factory) -> Job:
     outputs = tmp_path_factory.mktemp("undisturbed")
-    return outputs, run(outputs, "router=mlp", "threshold=0.1")
+    began = time.monotonic()
+    screen = run(outputs, "router=mlp", "threshold=0.1")
+    return Job(outputs, screen, results(outputs), time.monotonic() - began)
 
 
 def test_the_main_job_leaves_what_it_promises(undisturbed):
-    outputs, screen = undisturbed
+    outputs, found = undisturbed.outputs, undisturbed.results
     folder = outputs / "latest"
-    found = results(outputs)
     assert (found["pair"], found["benchmark"], found["threshold"]) == ("nano", "nano", 0.1)
     assert list(found["systems"]) == ["slm", "mid", "llm", "routed"]
     for figures in found["systems"].values():
@@ -83,11 +95,12 @@ def test_the_main_job_leaves_what_it_promises(undisturbed):
     tokens = sum(len(sample["trace"]["tokens"]) for sample in samples)
     assert by_llm / tokens == pytest.approx(routed["llm_share"])
     assert np.mean([sample["correct"] for sample in samples]) == routed["accuracy"]
-    assert all(len(line) <= 80 for line in screen.splitlines() if str(outputs) not in line)
+    lines = undisturbed.screen.splitlines()
+    assert [line for line in lines if len(line) > 80 and str(outputs) not in line] == []
 
 
 def test_another_threshold_neither_labels_nor_trains_again(undisturbed):
-    outputs, _ = undisturbed
+    outputs = undisturbed.outputs
     artifacts = outputs / "artifacts"
     before = {kind: set(os.listdir(artifacts / kind)) for kind in ("labels", "router")}
     screen = run(outputs, "router=mlp", "threshold=0.3").splitlines()
@@ -97,17 +110,14 @@ def test_another_threshold_neither_labels_nor_trains_again(undisturbed):
 
 
 def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
-    outputs, _ = undisturbed
+    outputs = undisturbed.outputs
     rng = random.Random(0)
-    began = time.monotonic()
-    run(tmp_path / "timed", "router=mlp", "threshold=0.1")
-    whole = time.monotonic() - began
     disturbed = tmp_path / "disturbed"
     kills = 0
     while kills < 4:
         process = start(disturbed, "router=mlp", "threshold=0.1")
         try:
-            process.wait(timeout=rng.uniform(0.3, 0.9) * whole)
+            process.wait(timeout=rng.uniform(0.3, 0.9) * undisturbed.seconds)
             break  # what the killed runs had left to do was less than that
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -115,7 +125,7 @@ def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
             kills += 1
     run(disturbed, "router=mlp", "threshold=0.1")
     assert kills >= 1
-    assert numbers(results(disturbed)) == numbers(results(outputs))
+    assert numbers(results(disturbed)) == numbers(undisturbed.results)
     same_labels(outputs, disturbed)
     routers = [next((each / "artifacts" / "router").iterdir()) for each in (outputs, disturbed)]
     first, second = (load_file(router / "router.safetensors") for router in routers)
@@ -135,7 +145,7 @@ def test_any_two_folders_are_a_pair(tmp_path):
     for name in ("slm", "llm"):
         shutil.copytree(NANO / name, tmp_path / name)
     paths = [f"pair.{name}.path={tmp_path / name}" for name in ("slm", "llm")]
-    run(tmp_path / "outputs", "pair=local", *paths, "pair.think_end=</think>",
+    run(tmp_path / "outputs", "pair=local", *paths, "pair.think_end='</think>'",
         "pair.max_new_tokens=160", "pair.router.hidden_dims=[32]",
         "threshold=auto")  # fmt: skip
     found = results(tmp_path / "outputs")
@@ -144,8 +154,7 @@ def test_any_two_folders_are_a_pair(tmp_path):
 
 
 def test_a_router_of_another_pair_is_refused(undisturbed, tmp_path):
-    outputs, _ = undisturbed
-    (router,) = (outputs / "artifacts" / "router").iterdir()
+    (router,) = (undisturbed.outputs / "artifacts" / "router").iterdir()
     process = start(tmp_path, f"pair.slm.path={NANO / 'mid'}", "router=trained",
                     f"router.path={router}", "stages=[evaluate]")  # fmt: skip
     _, err = process.communicate(timeout=200)
@@ -155,15 +164,14 @@ def test_a_router_of_another_pair_is_refused(undisturbed, tmp_path):
 
 
 def test_a_trained_router_is_used_by_its_path(undisturbed, tmp_path):
-    outputs, _ = undisturbed
-    (router,) = (outputs / "artifacts" / "router").iterdir()
+    (router,) = (undisturbed.outputs / "artifacts" / "router").iterdir()
     run(tmp_path, "router=trained", f"router.path={router}", "threshold=0.1",
         "systems=[routed]")  # fmt: skip
-    assert numbers(results(tmp_path))["routed"] == numbers(results(outputs))["routed"]
+    assert numbers(results(tmp_path))["routed"] == numbers(undisturbed.results)["routed"]
 
 
 def test_wandb_offline_holds_curves_results_and_traces(undisturbed):
-    outputs, _ = undisturbed
+    outputs = undisturbed.outputs
     run(outputs, "router=mlp", "threshold=0.1", "logger=wandb", env={"WANDB_MODE": "offline"})
     (logged,) = (outputs / "latest" / "wandb").glob("offline-run-*")
     assert list(logged.glob("run-*.wandb"))
@@ -175,7 +183,7 @@ def test_wandb_offline_holds_curves_results_and_traces(undisturbed):
 
 def test_lm_evals_own_command_line(undisturbed):
     """r2r-eval scores a system as the evaluate stage does."""
-    outputs, _ = undisturbed
+    outputs = undisturbed.outputs
     arguments = ",".join(["system=slm", f"outputs={outputs}", *SMALL])
     done = subprocess.run(
         [sys.executable, "-m", "r2r.stages.lm_eval_cli", "--model", "r2r", "--model_args",
@@ -186,6 +194,6 @@ def test_lm_evals_own_command_line(undisturbed):
     assert done.returncode == 0, done.stderr
     (written,) = (outputs / "lm_eval").rglob("results_*.json")
     found = json.loads(written.read_text())["results"]["nano_math"]
-    expected = results(outputs)["systems"]["slm"]["tasks"]["nano_math"]
+    expected = undisturbed.results["systems"]["slm"]["tasks"]["nano_math"]
     assert found["accuracy,none"] == pytest.approx(expected["accuracy"])
     assert found["llm_share,none"] == 0

@@ -62,4 +62,4 @@ class Tracking:
 
     def finish(self, failed: bool) -> None:
         if self.run is not None:
-            self.run.finish(exit_code=int(failed), quiet=True)
+            self.run.finish(exit_code=int(failed))

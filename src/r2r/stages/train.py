@@ -23,12 +23,12 @@ def train(bench: Workbench, tracking: Tracking) -> None:
     if reused:
         tracking.curves(folder / CURVES)
     saved = read_json(folder / MANIFEST)
-    told = f"{bench.router_name} router"
+    told = bench.router_name
     if saved["threshold"] is not None:
-        told += f", calibrated threshold {saved['threshold']:.4f}"
+        told += f": calibrated to {saved['threshold']:.4f}"
     test = saved["metrics"].get("test", {})
     if test.get("recall") is not None:
-        told += f", test recall {test['recall']:.3f} at positive rate {test['positive_rate']:.3f}"
+        told += f", test recall {test['recall']:.3f} at rate {test['positive_rate']:.3f}"
     say("train", told, reused)
 
 

@@ -66,9 +66,10 @@ class Workbench:
             from r2r.training.check import check_trainer
 
             check_trainer(self.config.trainer)
-        assert self.pair  # tokenizers, reserved id, context length
-        if self.finished_router:
-            assert self.threshold >= 0  # the router is there, fits the SLM, and has a threshold
+        _ = self.pair  # tokenizers, reserved id, context length
+        scored = "routed" in self.config.systems and "evaluate" in self.config.stages
+        if self.finished_router or (scored and "train" not in self.config.stages):
+            _ = self.threshold  # the router is there, fits the SLM, and has a threshold
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
