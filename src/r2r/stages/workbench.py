@@ -55,6 +55,10 @@ class Workbench:
 
     def preflight(self) -> None:
         """Find every mistake that can be found before anything expensive is done."""
+        if "train" in self.config.stages:
+            from r2r.training.check import check_trainer
+
+            check_trainer(self.config.trainer)
         if "evaluate" in self.config.stages:
             from r2r.evaluation.harness import check_benchmark
 
@@ -62,10 +66,6 @@ class Workbench:
         if not self.finished_router:
             self._check_threshold(self.router_class.max_score)
         _check_device(self.config.engine.device)
-        if self.learns and "train" in self.config.stages:
-            from r2r.training.check import check_trainer
-
-            check_trainer(self.config.trainer)
         _ = self.pair  # tokenizers, reserved id, context length
         scored = "routed" in self.config.systems and "evaluate" in self.config.stages
         if self.finished_router or (scored and "train" not in self.config.stages):

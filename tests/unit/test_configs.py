@@ -1,0 +1,57 @@
+"""Every shipped config composes, from any folder, and passes the schema."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r2r.config import Config
+from r2r.errors import ConfigError
+from r2r.stages.compose import compose, help_text
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+NEEDED = {
+    "pair=local": ["pair.slm.path=a", "pair.llm.path=b"],
+    "router=trained": ["router.path=a"],
+    "router=published": ["router.path=a"],
+}
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes(option):
+    config, _ = compose([option, *NEEDED.get(option, [])])
+    assert isinstance(config, Config)
+
+
+def test_the_papers_values_are_the_defaults_of_its_pair():
+    config, router = compose(["pair=r1_1.5b_32b"])
+    assert router == "mlp"
+    assert config.router["hidden_dims"] == [1024] * 6
+    assert (config.router["expansion"], config.router["dropout"]) == (4, 0.1)
+    trainer = config.trainer
+    assert (trainer.lr, trainer.batch_size, trainer.max_epochs) == (5e-5, 1024, 50)
+    assert (trainer.betas, trainer.weight_decay, trainer.patience) == ([0.9, 0.999], 5e-4, 10)
+    assert (trainer.precision, trainer.min_recall) == ("32-true", 0.95)
+    assert config.benchmark.temperature == 0
+
+
+def test_a_model_without_a_path_is_named():
+    with pytest.raises(ConfigError, match=r"pair\.llm\.path must be given"):
+        compose(["pair=local", "pair.slm.path=a"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "experiment").glob("*.yaml")))
+def test_every_experiment_composes_from_any_folder(path, tmp_path):
+    command = [sys.executable, str(ROOT / "run.py"), f"+experiment={path.stem}", "--cfg", "job"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"run: {path.stem}" in done.stdout
+
+
+def test_help_names_every_option_and_fits_80_columns():
+    text = help_text(CONF)
+    assert all(option.partition("=")[2] in text for option in OPTIONS)
+    assert max(map(len, text.splitlines())) <= 80
