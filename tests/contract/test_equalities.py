@@ -1,10 +1,15 @@
 """The backbone: routed generation equals the slow reference, the SLM or the LLM, exactly."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from reference import alone
 from reference import routed as reference_routed
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
@@ -20,9 +25,12 @@ from r2r.engines.torch.engine import TorchEngine
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
+from r2r.pairs import encode_question
 from r2r.routers.base import Router
+from r2r.routers.build import build_router
 
 VOCAB, EOS, BANNED = 150, {3}, [7]
+NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano"
 
 
 class Wobble(Router):
@@ -60,8 +68,14 @@ def tiny(kind, hidden, layers, seed):
     return model(config(**shape)).eval()
 
 
-@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", "moe"])
+def nano(name):
+    return AutoModelForCausalLM.from_pretrained(NANO / name).eval()
+
+
+@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", "moe", "nano"])
 def pair(request):
+    if request.param == "nano":
+        return nano("slm"), nano("llm")
     return tiny(request.param, 32, 2, 0), tiny(request.param, 48, 3, 1)
 
 
@@ -137,7 +151,7 @@ def test_any_threshold_equals_the_slow_loop(pair, threshold):
             (s.token, s.source, s.draft) for s in expected
         ]
         assert [s.score for s in trace.steps] == pytest.approx(
-            [s.score for s in expected], abs=1e-4
+            [s.score for s in expected], abs=1e-3
         )
 
 
@@ -153,6 +167,42 @@ def test_a_small_forward_limit_changes_nothing(pair):
     asked = prompts(8)
     plain = routed(pair, 0.5).generate(asked)
     assert sources(routed(pair, 0.5, max_prefill_tokens=5).generate(asked)) == sources(plain)
+
+
+def test_the_nano_pair_on_its_own_problems():
+    """Real prompts, real ends of answers, a trained router's kind of network."""
+    tokenizer = AutoTokenizer.from_pretrained(NANO / "llm")
+    slm, llm = nano("slm"), nano("llm")
+    embeddings = slm.get_input_embeddings().weight
+    config = {"_target_": "r2r.routers.mlp.MLPRouter", "inputs": ["hidden", "token", "logits"],
+              "normalize_input": False, "top_k": 100, "hidden_dims": [32], "expansion": 2,
+              "dropout": 0.1}  # fmt: skip
+    router = build_router(config, hidden_size=48, vocab_size=512, token_embeddings=embeddings)
+    eos, banned = {tokenizer.eos_token_id}, [5]
+    rows = (NANO / "data" / "test.jsonl").read_text().splitlines()[:4]
+    asked = [
+        Prompt(encode_question(tokenizer, json.loads(row)["question"], {}), Sampling(110))
+        for row in rows
+    ]
+
+    def answers(threshold):
+        small, large = (
+            TorchEngine(model=model, eos_ids=eos, banned=banned, max_batch=8,
+                        max_prefill_tokens=512, router=scorer)
+            for model, scorer in ((slm, router), (llm, None))
+        )  # fmt: skip
+        generator = Routed(slm=small, llm=large, threshold=threshold, tokenizer=tokenizer,
+                           context=1024, concurrency=8, eos_ids=frozenset(eos))  # fmt: skip
+        return generator.generate(asked)
+
+    scores = [step.score for trace in answers(2.0) for step in trace.steps]
+    for threshold in (0.0, float(torch.tensor(scores).median()), 2.0):
+        for prompt, trace in zip(asked, answers(threshold), strict=True):
+            steps = reference_routed(slm, llm, router, threshold, prompt.tokens, 110, eos, banned)
+            assert [(s.token, s.source) for s in trace.steps] == [
+                (s.token, s.source) for s in steps
+            ]
+            assert trace.finish_reason == "eos"
 
 
 def test_banned_tokens_are_never_written(pair):
