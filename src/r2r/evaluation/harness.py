@@ -87,7 +87,9 @@ def check_benchmark(benchmark: BenchmarkConfig) -> None:
         if value is not None and value < 1:
             raise must_be(f"benchmark.{name}", "at least 1", value)
     named = {data_key(task, split): (task, split) for task in benchmark.tasks for split in SPLITS}
-    for key in benchmark.data_files:
+    for key, path in benchmark.data_files.items():
+        if path is None:
+            continue
         if key not in named:
             raise must_be("benchmark.data_files", "keys of the benchmark's tasks", key, named)
         problems(*named[key], benchmark.data_files)
