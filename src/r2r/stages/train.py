@@ -72,3 +72,5 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
         metrics=metrics,
     )
     write_json(folder / MANIFEST, {"threshold": threshold, "metrics": metrics})
+    for checkpoint in folder.glob("*.ckpt"):  # only an unfinished training resumes
+        checkpoint.unlink()
