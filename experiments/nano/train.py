@@ -1,6 +1,6 @@
 """Train the nano models and put them into the package: python experiments/nano/train.py [size ...]
 
-Without a size all three, one after another: about two hours on one CPU core. Each resumes from its
+Without a size all three, one after another: about an hour on one CPU core. Each resumes from its
 last checkpoint (outputs/nano/<size>/state.pt), so the command can be interrupted and repeated.
 """
 
