@@ -30,9 +30,9 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: $(READY) ## tokens/s of each system here, one token in five by the LLM
-	$(BIN)/python run.py run=bench force=true 'stages=[train,evaluate,report]' \
-	  router=random threshold=0.8 benchmark.limit=50
+BENCHES := decode router training labelling startup
+bench: $(READY) ## speed beside the peers, some minutes (benchmarks/README.md)
+	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 experiments: $(READY) ## every experiment of experiments/ in the small, to see that it runs
 	$(BIN)/python experiments/run_all.py --smoke

@@ -17,9 +17,9 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
+from harness import RESULTS, middle
 from rich.console import Console
 from rich.table import Table
 
@@ -119,15 +119,6 @@ def once(
     return shown
 
 
-def middle(runs: list[Any]) -> Any:
-    """The median of figures of one shape."""
-    if isinstance(runs[0], dict):
-        keys = {key: None for run in runs for key in run}
-        return {key: middle([run[key] for run in runs if key in run]) for key in keys}
-    known = [run for run in runs if run is not None]
-    return statistics.median(known) if known else None
-
-
 def measure(bench: Workbench, concurrency: list[int], repeats: int) -> list[dict[str, Any]]:
     """A row for each concurrency and system."""
     config, rows = bench.config, []
@@ -193,8 +184,7 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    where = Path(__file__).parent / "results"
-    written = where / f"sglang_{config.pair.name}_{config.engine.device}.json"
+    written = RESULTS / f"sglang_{config.pair.name}_{config.engine.device}.json"
     load = os.getloadavg()[0]
     version = bench.fleet.version if bench.fleet else None
     about = manifest(config, {}) | {"load_average": load, "repeats": options.repeats}

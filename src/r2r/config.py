@@ -114,6 +114,7 @@ class EngineConfig:
     device: str = MISSING
     max_batch: int = MISSING  # requests running at once in each model
     max_prefill_tokens: int = MISSING  # tokens of one forward
+    compile: bool = False  # torch: the models by torch.compile
     patience: int = 0  # torch: SLM steps x requests that handoffs wait for company at most
     sglang: SGLangConfig | None = None
 

@@ -24,6 +24,7 @@ from transformers import (
 
 from r2r.engines.base import Request, Sampling
 from r2r.engines.torch.engine import TorchEngine
+from r2r.errors import ConfigError
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
@@ -91,10 +92,10 @@ def prompts(count, budget=24, **sampling):
     return made
 
 
-def engine(model, max_batch=32, router=None, max_prefill_tokens=256):
+def engine(model, max_batch=32, router=None, max_prefill_tokens=256, compile=False):
     return TorchEngine(
         model=model, eos_ids=EOS, banned=BANNED, max_batch=max_batch,
-        max_prefill_tokens=max_prefill_tokens, router=router,
+        max_prefill_tokens=max_prefill_tokens, router=router, compile=compile,
     )  # fmt: skip
 
 
@@ -245,6 +246,41 @@ def test_handoffs_wait_for_company(pair, monkeypatch):
         generator.generate(prompts(16))
         sizes[patience] = sum(rows for _, rows in large) / len(large)
     assert sizes[1000] > sizes[0]
+
+
+@pytest.mark.slow
+def test_compiled_equals_the_reference():
+    model = tiny("qwen3", 32, 2, 0)
+    asked = prompts(8)
+    expected = [alone(model, p.tokens, p.sampling.max_new_tokens, EOS, BANNED) for p in asked]
+    assert tokens(single(model, compile=True).generate(asked)) == expected
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_one_line():
+    torch._dynamo.reset()
+    nothing = {"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}
+    model = tiny("qwen2", 40, 2, 0)
+    wanted = pytest.raises(ConfigError, match=r"^engine\.compile must be false here")
+    with torch._inductor.config.patch(nothing), wanted:
+        engine(model, compile=True)
+    torch._dynamo.reset()
+
+
+def test_models_of_half_precision_are_accepted():
+    for dtype in (torch.bfloat16, torch.float16):
+        made = single(tiny("llama", 48, 3, 1).to(dtype)).generate(prompts(4))
+        assert all(trace.steps for trace in made)
+
+
+def test_a_sliding_window_is_refused_once_it_matters():
+    model = tiny("qwen3", 32, 2, 0)
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = 12
+    short = Prompt([9, 8, 12], Sampling(max_new_tokens=6))
+    assert tokens(single(model).generate([short]))
+    with pytest.raises(NotImplementedError, match="sliding window of 12"):
+        single(model).generate(prompts(4))
 
 
 def test_banned_tokens_are_never_written(pair):

@@ -60,7 +60,7 @@ def evaluation_folder(bench: Workbench, system: str, split: str = "test") -> Pat
 def _engine_identity(engine: EngineConfig) -> dict[str, Any]:
     """What of an engine shows in answers or speed. Labels and routers are the same from any."""
     if engine.sglang is None:
-        return {"name": engine.name, "patience": engine.patience}
+        return {"name": engine.name, "patience": engine.patience, "compile": engine.compile}
     settings = asdict(engine.sglang)
     for name in ("python", "start_s", "silence_s", "down_s"):
         del settings[name]

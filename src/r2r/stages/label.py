@@ -67,7 +67,7 @@ def _label(bench: Workbench, folder: Path) -> None:
         sentences=sentences(bench),
         config=bench.config.labeler,
         context=pair.context_length,
-        **_think(bench),
+        **think(bench),
     )
     bench.ready()
     queries = [Query(key, pair.encode(question), question) for key, question in bench.queries]
@@ -81,7 +81,7 @@ def _label(bench: Workbench, folder: Path) -> None:
         asyncio.run(labeler.run(queries, folder, seen))
 
 
-def _think(bench: Workbench) -> dict[str, int | None]:
+def think(bench: Workbench) -> dict[str, int | None]:
     """The token ids of think_start and think_end, None where the pair has none."""
     names = ("think_start", "think_end")
     return {name: bench.pair.token_id(getattr(bench.config.pair, name)) for name in names}
@@ -93,7 +93,7 @@ def sentences(bench: Workbench) -> Sentences:
     pair = bench.pair
     return Sentences(
         decode=lambda tokens: pair.tokenizer.decode(tokens, skip_special_tokens=False),
-        think_ids=[token for token in _think(bench).values() if token is not None],
+        think_ids=[token for token in think(bench).values() if token is not None],
         eos_ids=pair.eos_ids,
         limit=bench.config.labeler.max_sentence_tokens,
     )

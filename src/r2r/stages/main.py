@@ -182,15 +182,21 @@ def _training_figures(bench: Workbench) -> dict[str, float]:
 
 def manifest(config: Config, artifacts: dict[str, str], overrides: list[str]) -> dict[str, Any]:
     """Where results come from: overrides, artifacts, seed, versions, commit, machine."""
-    root = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    ).stdout.strip()
     return {
         "command": ["run.py", *sys.argv[1:]],
         "overrides": overrides,  # of this job, where the command starts several
         "seed": config.seed,
         "artifacts": artifacts,
+    } | provenance()
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions and machine."""
+    root = Path(__file__).resolve().parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
+    return {
         "commit": commit or None,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},

@@ -201,6 +201,7 @@ class Workbench:
             router=router,
             beside=beside if isinstance(beside, TorchEngine) else None,
             patience=self.config.engine.patience,
+            compile=self.config.engine.compile,
         )
 
     def speculative_engine(self) -> Engine:

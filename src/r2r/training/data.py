@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -50,33 +50,41 @@ class TokenRows(Dataset[Batch]):
 
     def __getitems__(self, indexes: list[int]) -> Batch:
         """Signals and labels of ``indexes``, in their order."""
-        chosen = np.asarray(indexes)
-        shard, row = self.shard[chosen], self.row[chosen]
+        read = self._reader(np.asarray(indexes))
         signals = TokenSignals(
-            token=self._column("small_token", shard, row).long(),
-            logits=self._column("small_logits", shard, row).float(),
-            hidden=self._column("small_last_hidden_states", shard, row).float(),
-            position=self._column("position", shard, row).long(),
+            token=read("small_token").long(),
+            logits=read("small_logits").float(),
+            hidden=read("small_last_hidden_states").float(),
+            position=read("position").long(),
         )
-        return signals, self._column("divergent", shard, row).float()
+        return signals, read("divergent").float()
 
-    def _column(self, name: str, shard: np.ndarray, row: np.ndarray) -> Tensor:
-        first = self.shards[0][name]
-        out = np.empty((len(row), *first.shape[1:]), first.dtype)
-        for number in np.unique(shard):
-            here = shard == number
-            out[here] = self.shards[number][name][row[here]]
-        return torch.from_numpy(out)
+    def _reader(self, indexes: np.ndarray) -> Callable[[str], Tensor]:
+        """Gathers a column at ``indexes``, shard by shard."""
+        shard, row = self.shard[indexes], self.row[indexes]
+        order = np.argsort(shard, kind="stable")
+        places = np.split(order, np.flatnonzero(np.diff(shard[order])) + 1)
+
+        def read(name: str) -> Tensor:
+            first = self.shards[0][name]
+            out = np.empty((len(row), *first.shape[1:]), first.dtype)
+            for place in places:
+                if len(place):
+                    out[place] = self.shards[shard[place[0]]][name][row[place]]
+            return torch.from_numpy(out)
+
+        return read
 
     def labels(self) -> np.ndarray:
         """1 where the token is divergent [rows] int8."""
-        return self._column("divergent", self.shard, self.row).numpy()
+        return self._reader(np.arange(len(self)))("divergent").numpy()
 
     def kinds(self) -> np.ndarray:
         """0 identical, 1 neutral, 2 divergent, -1 without a usable label [rows] int8."""
-        divergent = self._column("divergent", self.shard, self.row).numpy()
-        mismatch = self._column("mismatch", self.shard, self.row).numpy()
-        mask = self._column("mask", self.shard, self.row).numpy()
+        read = self._reader(np.arange(len(self)))
+        divergent, mismatch, mask = (
+            read(name).numpy() for name in ("divergent", "mismatch", "mask")
+        )
         kinds = np.where(divergent == 1, 2, mismatch)
         return np.where((mask == 1) & (divergent >= 0), kinds, -1).astype(np.int8)
 

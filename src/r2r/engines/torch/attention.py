@@ -2,7 +2,7 @@
 
 Registered with transformers under its own name: a model that uses it feeds the tokens of all
 requests as one sequence, so that its linear layers compute no padding, however many tokens each
-request brings. Without a ``layout`` the model attends as it always does.
+request brings. Without ``packed`` the model attends as it always does.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Segment:
             self.mask = mask.masked_fill_(unseen, -torch.inf)[:, None]
 
     def attend(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float | None
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
     ) -> torch.Tensor:
         """[tokens, heads, head_dim], over keys and values [slots, kv_heads, capacity, head_dim]."""
         given, heads, size = query.shape
@@ -127,6 +127,12 @@ class Layout:
             at = end
 
 
+class Running:
+    """The layout of the forward under way: compiled code has no other way to it."""
+
+    layout: Layout | None = None
+
+
 def attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -135,24 +141,40 @@ def attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    layout: Layout | None = None,
+    packed: bool = False,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: [1, heads, tokens, head_dim] -> [1, tokens, heads, ...].
 
-    Raises NotImplementedError for a kind of attention that slots do not have.
+    ``packed``: over ``Running.layout``. Raises NotImplementedError for a kind of attention that
+    slots do not have.
     """
-    if layout is None:
+    if not packed:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling,
             sliding_window=sliding_window, **options,
         )  # fmt: skip
     given = [name for name in UNSUPPORTED if options.get(name) is not None]
-    if sliding_window is not None and layout.length > sliding_window:
-        given.append("sliding_window")
     if given:
         raise NotImplementedError(f"attention with {', '.join(given)} is not supported")
     layer: Any = module.layer_idx
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _attend_op if torch.compiler.is_compiling() else _attend
+    return attend(query, key, value, layer, scale, sliding_window), None
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layer: int,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    layout = Running.layout
+    assert layout is not None
+    if window is not None and layout.length > window:
+        raise NotImplementedError(f"attention over more than the sliding window of {window} tokens")
     keys, values = layout.cache.store(
         layer, key[0].transpose(0, 1), value[0].transpose(0, 1), layout.slots, layout.positions
     )
@@ -161,7 +183,23 @@ def attention(
         segment.attend(queries[segment.tokens], keys, values, scaling)
         for segment in layout.segments
     ]
-    return (outs[0] if len(outs) == 1 else torch.cat(outs))[None], None
+    return (outs[0] if len(outs) == 1 else torch.cat(outs))[None]
+
+
+# To compiled code a black box. What it does to the cache nobody else sees.
+_attend_op = torch.library.custom_op("r2r::attend", _attend, mutates_args=())
+
+
+@_attend_op.register_fake
+def _(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layer: int,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    return query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
 
 
 AttentionInterface.register(NAME, attention)

@@ -13,8 +13,9 @@ import torch
 
 from r2r.engines.base import Decoded, Prefill, Request
 from r2r.engines.sampling import choose
-from r2r.engines.torch.attention import NAME, Layout, width_class
+from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
+from r2r.errors import must_be
 from r2r.routers.base import Router, routed
 from r2r.trace import TOP_K, TokenSignals
 
@@ -61,6 +62,8 @@ class TorchEngine:
     steps then go first while few requests wait here: one forward costs much the same for one
     request as for several. ``patience``: how many of those steps may be waited for, summed over
     the requests that wait. It should be what one forward here costs, in steps of one request there.
+    ``compile``: the decoder by torch.compile, which takes its time once and needs a C++ compiler;
+    ConfigError where there is none.
     Deterministic: the order of requests alone decides how they are batched.
     """
 
@@ -75,9 +78,11 @@ class TorchEngine:
         router: Router | None = None,
         beside: TorchEngine | None = None,
         patience: int = 0,
+        compile: bool = False,
     ):
         self.model, self.router = model, router
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
+        self.compiled = torch.compile(self.decoder, dynamic=True) if compile else None
         self.device = model.device
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
@@ -93,14 +98,25 @@ class TorchEngine:
         self.driver: asyncio.Task[None] | None = None
         model.set_attn_implementation(NAME)
         self.mask = torch.zeros(1, 1, 1, 1, device=self.device)  # a ready one: none is built
-        self._check_model()
+        try:
+            self._check_model()
+        except RuntimeError as error:
+            if self.compiled is None or type(error).__module__.partition(".")[0] != "torch":
+                raise
+            problem = str(error).partition("\n")[0]
+            raise must_be("engine.compile", f"false here ({problem})", True) from error
 
     @torch.inference_mode()
     def _check_model(self) -> None:
         ids = list(range(1, 5))
-        expected = self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0]
-        given = self.head(self._hidden(ids, Layout(self.cache, [0], [0], [4], self.head.weight)))
-        if not torch.allclose(given.float(), expected.float(), rtol=1e-3, atol=1e-3):
+        expected = self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0].float()
+        parts = [  # forwards of several tokens and of one: what is compiled is compiled here
+            self._hidden(fed, Layout(self.cache, [0], [start], [len(fed)], self.head.weight))
+            for start, fed in ((0, ids[:3]), (3, ids[3:]))
+        ]
+        given = self.head(torch.cat(parts)).float()
+        tolerance = torch.finfo(self.head.weight.dtype).eps ** 0.5
+        if not (given - expected).norm() <= tolerance * expected.norm():
             kind = type(self.model).__name__
             raise NotImplementedError(
                 f"{kind}: its logits are not lm_head(final hidden state), or its attention does "
@@ -256,12 +272,14 @@ class TorchEngine:
 
     def _hidden(self, ids: list[int], layout: Layout) -> torch.Tensor:
         """Final hidden states [tokens, hidden] of tokens that belong where ``layout`` says."""
-        return self.decoder(
+        Running.layout = layout
+        run = self.decoder if self.compiled is None else self.compiled
+        return run(
             input_ids=torch.tensor([ids], device=self.device),
             attention_mask=self.mask,
             position_ids=layout.positions[None],
             use_cache=False,
-            layout=layout,
+            packed=True,
         ).last_hidden_state[0]
 
     def _forward(self, jobs: list[Job]) -> None:

@@ -1,0 +1,172 @@
+"""The pairs that are timed: nano, a made one of medium size, or any two models by path.
+
+The medium pair is random but for its embeddings and its head, which make each model count: token
+2n is followed by 2n + 2. On a set share of the numbers the SLM writes 2n + 3 instead, and the
+router finds just these divergent. So assisted generation accepts exactly the tokens that routing
+leaves to the SLM, and both write what the LLM writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+import r2r
+from r2r.engines.base import Sampling
+from r2r.engines.torch.attention import NAME
+from r2r.engines.torch.engine import TorchEngine
+from r2r.generators.base import Prompt
+from r2r.generators.routed import Routed
+from r2r.generators.single import Single
+from r2r.routers.base import Router
+from r2r.routers.mlp import MLPRouter
+from r2r.trace import TokenSignals
+
+GOLDEN = 0.6180339887
+PROMPT = 64  # tokens
+VOCAB = 16384
+SHAPES = {  # hidden, layers, intermediate, heads, KV heads, head size: 33 M and 474 M with VOCAB
+    "slm": (384, 12, 1152, 6, 2, 64),
+    "llm": (1024, 28, 3072, 16, 8, 128),
+}
+ROUTER = {"nano": ([32, 32], 2), "medium": ([256, 256, 256], 4)}  # widths, expansion
+
+
+class Pattern(Router):
+    """Does a router's work, then says what a fixed pattern says: ``share`` of scores are 1.
+
+    ``position``: how much of the pattern is of the token's place rather than of the token.
+    """
+
+    def __init__(self, inner: MLPRouter, position: int):
+        super().__init__()
+        self.inner, self.position, self.share = inner, position, 0.0
+
+    def score(self, signals: TokenSignals) -> torch.Tensor:
+        self.inner.score(signals)
+        return divergent(signals.token // 2 + self.position * signals.position, self.share)
+
+
+def divergent(numbers: torch.Tensor, share: float) -> torch.Tensor:
+    """1 for a ``share`` of ``numbers``, evenly spread, else 0."""
+    return ((numbers.double() * GOLDEN) % 1 < share).float()
+
+
+@dataclass
+class Pair:
+    name: str
+    slm: Any
+    llm: Any
+    router: Pattern
+
+    def share(self, share: float) -> None:
+        """From now on the LLM writes this share of the tokens (of a made pair: exactly)."""
+        self.router.share = share
+        if self.name == "medium":
+            _count(self.slm, share)
+
+    def params_m(self, name: str) -> float:
+        return sum(weight.numel() for weight in getattr(self, name).parameters()) / 1e6
+
+    def peers(self) -> None:
+        """Give both models the attention that transformers would have chosen."""
+        for model in (self.slm, self.llm):
+            model.set_attn_implementation("sdpa")
+
+    def engine(self, name: str, batch: int, compile: bool, **more: Any) -> TorchEngine:
+        """An engine that never ends an answer before its budget."""
+        return TorchEngine(
+            model=getattr(self, name), eos_ids=(), banned=[1], max_batch=batch,
+            max_prefill_tokens=8192, router=self.router if name == "slm" else None,
+            compile=compile, **more,
+        )  # fmt: skip
+
+    def single(self, name: str, batch: int, compile: bool) -> Single:
+        engine = self.engine(name, batch, compile)
+        return Single(engine=engine, source="slm" if name == "slm" else "llm", **_rest(batch))
+
+    def routed(self, batch: int, patience: int, compile: bool) -> Routed:
+        slm = self.engine("slm", batch, compile)
+        llm = self.engine("llm", batch, compile, beside=slm, patience=patience)
+        return Routed(slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(), **_rest(batch))
+
+    def ours(self) -> None:
+        """Give both models the engine's attention back."""
+        for model in (self.slm, self.llm):
+            model.set_attn_implementation(NAME)
+
+    def prompts(self, count: int, tokens: int) -> list[Prompt]:
+        """Random prompts of PROMPT tokens, each answered with ``tokens`` tokens."""
+        highest = min(model.config.get_text_config().vocab_size for model in (self.slm, self.llm))
+        rng = torch.Generator().manual_seed(0)
+        ids = torch.randint(4, highest // 2, (count, PROMPT), generator=rng) * 2
+        return [Prompt(row, Sampling(tokens)) for row in ids.tolist()]
+
+
+class Words:
+    """A tokenizer for tokens that mean nothing."""
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
+        return ""
+
+
+def _rest(batch: int) -> dict[str, Any]:
+    return {"tokenizer": Words(), "context": 8192, "concurrency": batch}
+
+
+def load_pair(name: str, dtype: str) -> Pair:
+    """``nano``, ``medium``, or ``SLM,LLM`` by path. Floats of ``dtype``; on the CPU."""
+    kind = getattr(torch, dtype)
+    if name == "medium":
+        slm, llm = (_made(which, kind) for which in ("slm", "llm"))
+        for model in (slm, llm):
+            _count(model, 0.0)
+    else:
+        assets = f"{r2r.__path__[0]}/assets/nano"
+        paths = (f"{assets}/slm", f"{assets}/llm") if name == "nano" else name.split(",")
+        slm, llm = (AutoModelForCausalLM.from_pretrained(path, dtype=kind) for path in paths)
+    shape = slm.config.get_text_config()
+    widths, expansion = ROUTER.get(name, ROUTER["medium"])
+    inner = MLPRouter(
+        inputs=["hidden", "token", "logits"], normalize_input=False,
+        hidden_size=shape.hidden_size, top_k=min(100, shape.vocab_size), hidden_dims=widths,
+        expansion=expansion, dropout=0.1, token_embeddings=slm.get_input_embeddings().weight,
+    )  # fmt: skip
+    router = Pattern(inner, position=0 if name == "medium" else 7).eval()
+    return Pair(name, slm.eval(), llm.eval(), router)
+
+
+def _made(which: str, dtype: torch.dtype) -> Any:
+    hidden, layers, intermediate, heads, kv_heads, size = SHAPES[which]
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCAB, hidden_size=hidden, num_hidden_layers=layers,
+            intermediate_size=intermediate, num_attention_heads=heads,
+            num_key_value_heads=kv_heads, head_dim=size, max_position_embeddings=8192,
+            tie_word_embeddings=False, eos_token_id=None, bos_token_id=None, pad_token_id=0,
+        )
+    )  # fmt: skip
+    torch.set_default_dtype(before)
+    with torch.no_grad():
+        for layer in model.model.layers:  # the layers work, and hardly change what goes through
+            layer.self_attn.o_proj.weight.mul_(0.01)
+            layer.mlp.down_proj.weight.mul_(0.01)
+        number = torch.randn(VOCAB // 2, hidden).to(dtype)
+        model.model.embed_tokens.weight.copy_(number.repeat_interleave(2, dim=0))
+    return model
+
+
+@torch.no_grad()
+def _count(model: Any, wrong: float) -> None:
+    """Set the head so that number n is followed by n + 1; by its odd twin on a share of them."""
+    number = model.model.embed_tokens.weight[::2].roll(1, dims=0)
+    odd = divergent(torch.arange(VOCAB // 2), wrong).to(number.dtype)[:, None]
+    head = model.lm_head.weight
+    head[::2] = number * (1 - odd / 2)
+    head[1::2] = number * (0.5 + odd / 2)
