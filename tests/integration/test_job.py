@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2r.engines.base import Sampling
 from r2r.generators.base import Prompt
@@ -244,3 +245,18 @@ def test_lm_evals_own_command_line(undisturbed):
     expected = undisturbed.results["systems"]["slm"]["tasks"]["nano_math"]
     assert found["accuracy,none"] == pytest.approx(expected["accuracy"])
     assert found["llm_share,none"] == 0
+
+
+def test_a_judge_beside_the_pair_that_cannot_be_understood_is_told_of(tmp_path):
+    judge = tmp_path / "judge"
+    shutil.copytree(NANO / "llm", judge, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = AutoConfig.from_pretrained(judge, max_position_embeddings=4096)
+    AutoModelForCausalLM.from_config(config).save_pretrained(judge)
+    screen = run(
+        tmp_path, "stages=[label]", "labeler=judge", f"labeler.judge.path={judge}",
+        "labeler.prompts.limit=4",
+    )  # fmt: skip
+    (labels,) = (tmp_path / "artifacts" / "labels").iterdir()
+    unread = json.loads((labels / "manifest.json").read_text())["counts"]["unverified"]
+    assert unread > 0
+    assert f"{unread} differing tokens have no label: no readable verdict" in screen

@@ -31,6 +31,10 @@ def label(bench: Workbench) -> bool:
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
     say("label", f"{judged:,} tokens: {shares}", reused)
+    if counts["unverified"]:
+        say(
+            "label", f"{counts['unverified']:,} differing tokens have no label: no readable verdict"
+        )
     if not (folder / REPORT).exists():
         write_report(folder)
     say("label", f"counts, and examples to read: {folder / REPORT}")
