@@ -24,6 +24,8 @@ from r2r.config import Config
 from r2r.errors import ConfigError, must_be
 from r2r.generators.query import QUERY_ROUTERS
 
+ASSETS = Path(r2r.__file__).resolve().parent / "assets"
+CONF = ASSETS / "conf"  # the repository's own conf/
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve")  # in their order
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
@@ -61,33 +63,29 @@ AT_LEAST = {
 }
 
 
-def register_resolvers() -> None:
-    """``${assets:nano/slm}``: a folder of the package's own data."""
-    assets = Path(r2r.__file__).parent / "assets"
-    OmegaConf.register_new_resolver("assets", lambda name: str(assets / name), replace=True)
+def prepare() -> None:
+    """What composing needs: where the project is, and ``${assets:nano/slm}``, a file or folder of
+    the package's own data."""
+    os.environ.setdefault("PROJECT_ROOT", str(project_root()))
+    OmegaConf.register_new_resolver("assets", lambda name: str(ASSETS / name), replace=True)
 
 
 def project_root() -> Path:
-    """The folder that holds conf/: the repository this package is installed from, or the working
-    folder. Raises ConfigError where neither has one."""
-    for root in (Path(r2r.__file__).resolve().parents[2], Path.cwd()):
-        if (root / "conf" / "config.yaml").exists():
-            return root
-    raise must_be("working folder", "one with conf/config.yaml", str(Path.cwd()))
+    """Where outputs/ lies: the repository this package is installed from, or the working folder."""
+    root = Path(r2r.__file__).resolve().parents[2]
+    return root if (root / "run.py").exists() else Path.cwd()
 
 
 def compose(overrides: list[str]) -> tuple[Config, str]:
     """The checked config of a command line, and the name of its router; runs nothing."""
     import hydra
 
-    root = project_root()
-    os.environ["PROJECT_ROOT"] = str(root)
-    register_resolvers()
+    prepare()
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     pair, router = given.get("pair", "nano"), given.get("router", "mlp")
     with (
-        one_line_errors(root / "conf"),
-        hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"),
+        one_line_errors(CONF),
+        hydra.initialize_config_dir(str(CONF), version_base="1.3"),
     ):
         raw = hydra.compose("config", [f"run={pair}_{router}", *overrides])
         return checked(raw), router

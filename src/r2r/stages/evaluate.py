@@ -14,7 +14,8 @@ from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
 from r2r.generators.query import QUERY_ROUTERS
 from r2r.generators.saved import Saved
-from r2r.records import MANIFEST, artifact, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
+from r2r.stages.artifacts import artifact
 from r2r.stages.screen import bar, say
 from r2r.stages.workbench import Workbench, code_hash
 from r2r.trace import Trace
@@ -131,7 +132,7 @@ def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
         else:
             _score(bench, system, to, split)
 
-    reused = artifact(folder, force, make)
+    reused = artifact("evaluate", folder, force, make)
     if folder not in bench.evaluated:
         bench.evaluated.add(folder)
         metrics = read_json(folder / MANIFEST)["metrics"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from r2r.config import ModelConfig
 from r2r.errors import must_be
-from r2r.records import MANIFEST, artifact, read_json
+from r2r.records import MANIFEST, read_json
+from r2r.stages.artifacts import artifact
 from r2r.stages.screen import bar, say
 from r2r.stages.workbench import Workbench
 
@@ -26,7 +27,7 @@ def label(bench: Workbench) -> bool:
     from r2r.labeling.report import REPORT, write_report
 
     folder = bench.labels_folder
-    reused = artifact(folder, bench.config.force, lambda to: _label(bench, to))
+    reused = artifact("label", folder, bench.config.force, lambda to: _label(bench, to))
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
