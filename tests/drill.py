@@ -91,8 +91,8 @@ def ended(process: subprocess.Popen, codes: list[int], says: str) -> None:
     """It ends as it should: with one of ``codes``, and one line that starts with ``says``."""
     _, err = process.communicate(timeout=120)
     lines = err.strip().splitlines()
-    assert process.returncode in codes, f"exit code {process.returncode}: {lines[-3:]}"
-    assert len(lines) == bool(says) and err.startswith(says), f"said {lines[-3:]}"
+    assert process.returncode in codes, f"exit code {process.returncode}: {lines[-2:]}"
+    assert len(lines) == bool(says) and err.startswith(says), f"said {lines[:2]} ... {lines[-2:]}"
 
 
 def no_process_left(mark: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of tasks that this ends
     raise Stopped(number)
 
 
