@@ -271,6 +271,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="kinds of fault, e.g. SIGTERM")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unmounts, and clears up
     with tempfile.TemporaryDirectory(prefix="r2r-drill-") as folder:
         tallies = drill(Path(folder), given.each, given.seed, given.only)
     wrong = [line for tally in tallies for line in tally.wrong]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from job import SMALL, assert_same, numbers, results, run, samples, start
+from job import SMALL, assert_same, numbers, only, results, run, same_files, samples, start
 
 from r2r.engines.base import Sampling
 from r2r.generators.base import Prompt
@@ -99,6 +99,31 @@ def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
     run(disturbed, "router=mlp", "threshold=0.1")
     assert kills >= 1
     assert_same(outputs, disturbed)
+
+
+def test_at_once_on_the_same_outputs_each_artifact_is_made_once(undisturbed, tmp_path):
+    """Two of one config, and one of another threshold."""
+    thresholds = ("0.1", "0.1", "0.3")
+    jobs = [start(tmp_path, "router=mlp", f"threshold={threshold}") for threshold in thresholds]
+    told = [job.communicate(timeout=500) for job in jobs]
+    assert [(job.returncode, err) for job, (_, err) in zip(jobs, told, strict=True)] == [
+        (0, "")
+    ] * 3
+    screens = [out for out, _ in told]
+    for made in ("label ", "train ", "calibrate ", "evaluate  slm: ", "evaluate  llm: "):
+        lines = [next(x for x in out.splitlines() if made in x and ":" in x) for out in screens]
+        assert sum("(reused)" not in line for line in lines) == 1, lines
+    folders = sorted((tmp_path / "nano_mlp").iterdir())
+    found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    assert sorted(each["threshold"] for each in found) == [0.1, 0.1, 0.3]
+    for each in found:
+        same = each["threshold"] == 0.1
+        for system in ("slm", "mid", "llm", *(["routed"] if same else [])):
+            assert numbers(each)[system] == numbers(undisturbed.results)[system]
+    for kind in ("labels", "router"):
+        same_files(
+            *(only(outputs / "artifacts" / kind) for outputs in (undisturbed.outputs, tmp_path))
+        )
 
 
 def test_any_two_folders_are_a_pair(tmp_path):

@@ -84,13 +84,13 @@ def _main() -> None:
 
 
 def _forget_empty_folder() -> None:
-    """Remove the folder that Hydra has made for a run that never began."""
+    """Remove the folders that Hydra has made for a run that never began."""
     from hydra.core.hydra_config import HydraConfig
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with contextlib.suppress(OSError):  # not empty
-        folder.rmdir()
-        folder.parent.rmdir()
+        for made in (folder, *folder.parents[:2]):
+            made.rmdir()
 
 
 def fail(line: str) -> NoReturn:

@@ -64,10 +64,20 @@ AT_LEAST = {
 
 
 def prepare() -> None:
-    """What composing needs: where the project is, and ``${assets:nano/slm}``, a file or folder of
-    the package's own data."""
+    """What composing needs: where the project is, ``${assets:nano/slm}``, a file or folder of the
+    package's own data, and ``${runs_folder:OUTPUTS,RUN}``."""
     os.environ.setdefault("PROJECT_ROOT", str(project_root()))
     OmegaConf.register_new_resolver("assets", lambda name: str(ASSETS / name), replace=True)
+    OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
+
+
+def runs_folder(outputs: str, run: str) -> str:
+    """Where a run's folder lies, which Hydra makes before any code of ours sees the config."""
+    if not outputs:
+        raise must_be("outputs", "a folder", outputs)
+    if not run or "/" in run or run.startswith("."):
+        raise must_be("run", "a folder name without '/' that starts with no dot", run)
+    return f"{outputs}/{run}"
 
 
 def project_root() -> Path:
@@ -128,8 +138,7 @@ def _check_values(config: Config) -> None:
         raise must_be(
             "labeler.validation_share and test_share", "above 0, together below 1", shares
         )
-    if "/" in config.run or config.run.startswith("."):
-        raise must_be("run", "a folder name without '/'", config.run)
+    runs_folder(config.outputs, config.run)
 
 
 def _threshold(key: str, value: object) -> float | str:
@@ -175,7 +184,8 @@ def one_line_errors(conf: Path) -> Iterator[None]:
         if error.key is not None and "not in" in str(error):
             raise _unknown_key(f"'{key}'", conf) from error
         problem = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {problem}") from error
+        _, by_us, own = problem.partition("ConfigError raised while resolving interpolation: ")
+        raise ConfigError(own if by_us else f"{key}: {problem}") from error
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.stages.artifacts import helping
 from r2r.stages.compose import STAGES, checked
@@ -89,6 +89,10 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         outcome = _stages(bench, folder, tracking)
         outcome.objective = _objective(outcome.figures, config.objective)
         failed = False
+    except ConfigError:
+        if os.listdir(folder) == [CONFIG]:  # it came to nothing
+            (folder / CONFIG).unlink()
+        raise
     finally:
         tracking.finish(failed)
     about = manifest(config, bench.used(), overrides)
