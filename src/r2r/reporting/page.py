@@ -79,7 +79,7 @@ def _title(every: Sequence[Point]) -> str:
 
 def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
     groups = [
-        (f"_{pair}_{benchmark}", list(group))
+        (_file_name(f"_{pair}_{benchmark}"), list(group))
         for (pair, benchmark), group in groupby(every, key=lambda p: (p.pair, p.benchmark))
     ]
     groups = [("", groups[0][1])] if len(groups) == 1 else groups
@@ -109,7 +109,7 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
         if run.calibration
     }
     for name, (run, found) in calibrated.items():
-        ending = "_" + re.sub(r"\W+", "_", name) if len(calibrated) > 1 else ""
+        ending = _file_name(f"_{name}") if len(calibrated) > 1 else ""
         measured = [
             p for p in every
             if p.system == "routed" and p.run.results.get("router_id") == run.results["router_id"]
@@ -142,6 +142,11 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
         )  # fmt: skip
 
 
+def _file_name(text: str) -> str:
+    """Names come from the files of runs that others may have made: none leads elsewhere."""
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
 def _one_each(group: Sequence[Point]) -> list[Point]:
     """Of each router the threshold in the middle of those measured, and all other systems."""
     series: dict[str, list[Point]] = {}
@@ -168,7 +173,7 @@ def _routers(runs: Sequence[Run], every: Sequence[Point]) -> dict[str, Run]:
 def _samples(point: Point) -> Path | None:
     """The file of a system's answers; None for single models and exported runs."""
     folder = point.run.folder
-    path = folder / "samples" / f"{point.system}.jsonl" if folder else None
+    path = folder / "samples" / _file_name(f"{point.system}.jsonl") if folder else None
     mixed = 0 < point.figures["llm_share"] < 1
     return path if mixed and path is not None and path.exists() else None
 

@@ -34,6 +34,7 @@ CHOICES = {
     "logger.name": ("csv", "wandb"),
     "pair.dtype": ("float32", "bfloat16", "float16"),
 }
+SECRETS = ("api_key", "admin_api_key", "password", "token")
 AT_LEAST = {
     "benchmark.max_new_tokens": 1,
     "benchmark.temperature": 0,
@@ -139,6 +140,20 @@ def _check_values(config: Config) -> None:
             "labeler.validation_share and test_share", "above 0, together below 1", shares
         )
     runs_folder(config.outputs, config.run)
+    _no_secrets("", dataclasses.asdict(config))
+
+
+def _no_secrets(key: str, value: Any) -> None:
+    """A config is written into the run's folder and shown to loggers: no place for a secret."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if str(name).replace("-", "_") in SECRETS and inner is not None:
+                wanted = "left out: what the config says is written into the run's folder"
+                raise must_be(f"{key}{name}", wanted, "a secret")
+            _no_secrets(f"{key}{name}.", inner)
+    elif isinstance(value, str) and re.match(r"\w+://[^/]*@", value):
+        wanted = "an address without a name or password in it (keys go through api_key_env)"
+        raise must_be(key.rstrip("."), wanted, "one with them")
 
 
 def _threshold(key: str, value: object) -> float | str:
