@@ -247,7 +247,7 @@ def drill(folder: Path, each: int, seed: int, kinds: list[str]) -> list[Tally]:
             continue
         tally = Tally(name, left_out=left_out)
         tallies.append(tally)
-        for fault in [] if left_out else tries:
+        for fault in [] if left_out else tries[:each]:
             tally.tried += 1
             outputs = folder / f"{name.replace(' ', '-')}-{tally.tried}"
             where = "?"
@@ -267,7 +267,7 @@ def drill(folder: Path, each: int, seed: int, kinds: list[str]) -> list[Tally]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--each", type=int, default=10, help="moments for each signal")
+    parser.add_argument("--each", type=int, default=10, help="tries of each kind, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="kinds of fault, e.g. SIGTERM")
     given = parser.parse_args()
