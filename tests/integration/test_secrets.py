@@ -20,7 +20,7 @@ def test_secrets_are_in_no_file_and_no_line(tmp_path):
     outputs = tmp_path / "outputs"
     process = start(
         outputs, "logger=wandb", "router=entropy", "systems=[slm,routed]", "threshold=auto",
-        "labeler.judge.api_key_env=MY_JUDGE_KEY", "benchmark.judge.api_key_env=MY_JUDGE_KEY",
+        "+labeler.judge.api_key_env=MY_JUDGE_KEY", "+benchmark.judge.api_key_env=MY_JUDGE_KEY",
         "serve.api_key_env=MY_SERVER_KEY", small=[*SMALL, "labeler.prompts.limit=40"],
         env=SECRETS | {"WANDB_MODE": "offline"},
     )  # fmt: skip

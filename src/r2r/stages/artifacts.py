@@ -31,12 +31,13 @@ def artifact(stage: str, folder: Path, force: bool, make: Callable[[Path], None]
             make(Path(filling))
         return made != str(folder)
     with _alone(stage, folder):
+        if (folder / MANIFEST).exists() and not force:
+            return True
+        _clear_leftovers(folder)
         if force:
             with whole_folder(folder) as temporary, _told(folder, temporary):
                 make(temporary)
             return False
-        if (folder / MANIFEST).exists():
-            return True
         folder.mkdir(parents=True, exist_ok=True)
         with _told(folder, folder):
             make(folder)
@@ -54,7 +55,7 @@ def _making() -> tuple[int | None, str, str]:
 
 @contextlib.contextmanager
 def _alone(stage: str, folder: Path) -> Iterator[None]:
-    """Hold the artifact's lock, which ends with the process, and clear what killed runs left."""
+    """Hold the artifact's lock, which ends with the process."""
     locks = folder.parents[1] / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
     lock = FileLock(locks / f"{folder.parent.name}-{folder.name}")
@@ -63,11 +64,16 @@ def _alone(stage: str, folder: Path) -> Iterator[None]:
     except Timeout:
         say(stage, f"another run is making {folder.parent.name}/{folder.name}; waiting for it")
         lock.acquire()
-    with lock:
-        lock.release()  # of the two acquisitions that ``lock`` counts
-        for left in [*folder.glob(".*"), *folder.parent.glob(f".{folder.name}.*")]:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Temporary files and folders of killed runs."""
+    for left in [*folder.glob(".*"), *folder.parent.glob(f".{folder.name}.*")]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 @contextlib.contextmanager

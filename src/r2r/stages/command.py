@@ -36,6 +36,9 @@ def main() -> None:
     except Stopped as stopped:
         print(stopped.said, file=sys.stderr)
         raise
+    except BrokenPipeError:  # who read our output has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

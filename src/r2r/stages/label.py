@@ -26,13 +26,17 @@ def label(bench: Workbench) -> bool:
     """Label the queries; True where that was done already."""
     from r2r.labeling.report import REPORT, write_report
 
+    def make(to: Path) -> None:
+        _label(bench, to)
+        write_report(to)
+
     folder = bench.labels_folder
-    reused = artifact("label", folder, bench.config.force, lambda to: _label(bench, to))
+    reused = artifact("label", folder, bench.config.force, make)
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
     say("label", f"{judged:,} tokens: {shares}", reused)
-    if not (folder / REPORT).exists():
+    if not (folder / REPORT).exists():  # killed before it
         write_report(folder)
     say("label", f"counts, and examples to read: {folder / REPORT}")
     return reused
