@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-sglang lint bench experiments
+.PHONY: help run test test-fast test-sglang lint bench experiments drill audit wheel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ lint: $(READY) ## style, format, types, and which module may import which
 BENCHES := decode router training labelling startup
 bench: $(READY) ## speed beside the peers, some minutes (benchmarks/README.md)
 	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+drill: $(READY) ## kill, fill the disk, turn the clock: 42 disturbed jobs end as undisturbed
+	$(BIN)/python tests/drill.py
+
+audit: $(READY) ## known vulnerabilities of the pinned dependencies (needs pypi.org)
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+wheel: $(READY) ## wheel and sdist, in dist/
+	$(BIN)/python -m build
 
 experiments: $(READY) ## every experiment of experiments/ in the small, to see that it runs
 	$(BIN)/python experiments/run_all.py --smoke

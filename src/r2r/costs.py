@@ -21,7 +21,7 @@ released script takes the mean of the per-problem values instead, which is the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from r2r.trace import Trace
@@ -45,19 +45,19 @@ class Forwards:
     rejected: int  # SLM tokens that the LLM replaced, or never came to
     scored: int  # tokens the router was asked about
     drafted: int  # SLM tokens that the LLM verified (speculative decoding)
+    answers: int
 
     @classmethod
-    def of(cls, traces: Sequence[Trace]) -> Forwards:
-        steps = [step for trace in traces for step in trace.steps]
-        replaced = sum(step.draft is not None for step in steps)
-        unused = sum(t.drafted - t.count("slm") for t in traces if t.drafted)
-        return cls(
-            slm_tokens=sum(step.source == "slm" for step in steps),
-            llm_tokens=sum(step.source == "llm" for step in steps),
-            rejected=replaced + unused,
-            scored=sum(step.score is not None or step.draft is not None for step in steps),
-            drafted=sum(trace.drafted for trace in traces),
-        )
+    def of(cls, traces: Iterable[Trace]) -> Forwards:
+        slm = llm = rejected = scored = drafted = answers = 0
+        for trace in traces:  # one at a time: they may come from a file
+            steps, by_slm, proposed = trace.steps, trace.count("slm"), trace.drafted
+            slm, llm = slm + by_slm, llm + len(steps) - by_slm
+            rejected += sum(step.draft is not None for step in steps)
+            rejected += proposed - by_slm if proposed else 0
+            scored += sum(step.score is not None or step.draft is not None for step in steps)
+            drafted, answers = drafted + proposed, answers + 1
+        return cls(slm, llm, rejected, scored, drafted, answers)
 
     @property
     def tokens(self) -> int:
@@ -92,7 +92,7 @@ def trace_stats(trace: Trace, params: Params) -> dict[str, float]:
     }
 
 
-def summary(traces: Sequence[Trace], params: Params, wall_seconds: float) -> dict[str, float]:
+def summary(traces: Iterable[Trace], params: Params, wall_seconds: float) -> dict[str, float]:
     """The cost of answering a benchmark.
 
     ``output_tokens`` is the mean per answer. ``cost`` is inclusive average params x mean output
@@ -102,7 +102,7 @@ def summary(traces: Sequence[Trace], params: Params, wall_seconds: float) -> dic
     """
     forwards = Forwards.of(traces)
     shares = forwards.shares(params)
-    output_tokens = forwards.tokens / len(traces) if traces else 0.0
+    output_tokens = forwards.tokens / forwards.answers if forwards.answers else 0.0
     kept = {"acceptance": forwards.slm_tokens / forwards.drafted} if forwards.drafted else {}
     return (
         shares

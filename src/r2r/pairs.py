@@ -73,7 +73,7 @@ def _from_pretrained(loader: Any, model: ModelConfig, key: str, **options: Any) 
     source = locate(model, key)
     try:
         return loader.from_pretrained(source.where, **source.options(), **options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         wanted = "a model that transformers can read (config.json, tokenizer, safetensors or GGUF)"
         raise ConfigError(f"{key}.path must be {wanted}, got {model.path!r}: {reason}") from error

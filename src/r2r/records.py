@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)  # at once: who reads finds all of the old folder, or of the new
         temporary.replace(path)
+        shutil.rmtree(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -74,18 +76,3 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-def artifact(folder: Path, force: bool, make: Callable[[Path], None]) -> bool:
-    """Run ``make(folder)`` unless the folder is already complete; True where it was reused.
-
-    An artifact is complete once it holds a manifest, which ``make`` writes last. ``make`` finds
-    what a killed run left in the folder, and goes on from there.
-    """
-    if force and folder.exists():
-        shutil.rmtree(folder)
-    if (folder / MANIFEST).exists():
-        return True
-    folder.mkdir(parents=True, exist_ok=True)
-    make(folder)
-    return False

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from job import SMALL, assert_same, numbers, only, results, run, same_files, samples, start
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2r.engines.base import Sampling
@@ -24,45 +24,11 @@ from r2r.stages.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "src" / "r2r" / "assets" / "nano"
-SMALL = ["labeler.prompts.limit=120", "labeler.shard_queries=20", "benchmark.limit=8",
-         "trainer.max_epochs=3", "engine.max_batch=4"]  # fmt: skip
 FIGURES = {"accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b",
            "avg_params_published_b", "cost", "output_tokens", "seconds",
            "tokens_per_s"}  # fmt: skip
-TIMES = {"seconds", "tokens_per_s"}
 
 pytestmark = pytest.mark.slow
-
-
-def start(outputs: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "run.py"), *SMALL, *overrides, f"outputs={outputs}"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
-        start_new_session=True,
-    )
-
-
-def run(outputs: Path, *overrides: str, env: dict[str, str] | None = None) -> str:
-    process = start(outputs, *overrides, env=env)
-    out, err = process.communicate(timeout=500)
-    assert process.returncode == 0, err
-    return out
-
-
-def results(outputs: Path) -> dict:
-    return json.loads((outputs / "latest" / "results.json").read_text())
-
-
-def numbers(found: dict) -> dict:
-    """Results without what a clock says."""
-    return {
-        name: {key: value for key, value in figures.items() if key not in TIMES}
-        for name, figures in found["systems"].items()
-    }
 
 
 @dataclass
@@ -133,20 +99,37 @@ def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
             kills += 1
     run(disturbed, "router=mlp", "threshold=0.1")
     assert kills >= 1
-    assert numbers(results(disturbed)) == numbers(undisturbed.results)
-    same_labels(outputs, disturbed)
-    routers = [next((each / "artifacts" / "router").iterdir()) for each in (outputs, disturbed)]
-    first, second = (load_file(router / "router.safetensors") for router in routers)
-    assert all((first[name] == second[name]).all() for name in first)
+    assert_same(outputs, disturbed)
 
 
-def same_labels(one: Path, other: Path) -> None:
-    folders = [next((each / "artifacts" / "labels").iterdir()) for each in (one, other)]
-    assert folders[0].name == folders[1].name
-    files = sorted(p.relative_to(folders[0]) for p in folders[0].rglob("*") if p.is_file())
-    assert files
-    for file in files:
-        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
+def test_at_once_on_the_same_outputs_each_artifact_is_made_once(undisturbed, tmp_path):
+    """Two of one config, and one of another threshold."""
+    thresholds = ("0.1", "0.1", "0.3")
+    jobs = [start(tmp_path, "router=mlp", f"threshold={threshold}") for threshold in thresholds]
+    told = [job.communicate(timeout=500) for job in jobs]
+    assert [(job.returncode, err) for job, (_, err) in zip(jobs, told, strict=True)] == [
+        (0, "")
+    ] * 3
+    screens = [out for out, _ in told]
+    for made in ("label ", "train ", "calibrate ", "evaluate  slm: ", "evaluate  llm: "):
+        lines = [told_by(made, out) for out in screens]
+        assert sum("(reused)" not in line for line in lines) == 1, lines
+    folders = sorted((tmp_path / "nano_mlp").iterdir())
+    found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    assert sorted(each["threshold"] for each in found) == [0.1, 0.1, 0.3]
+    for each in found:
+        same = each["threshold"] == 0.1
+        for system in ("slm", "mid", "llm", *(["routed"] if same else [])):
+            assert numbers(each)[system] == numbers(undisturbed.results)[system]
+    for kind in ("labels", "router"):
+        same_files(
+            *(only(outputs / "artifacts" / kind) for outputs in (undisturbed.outputs, tmp_path))
+        )
+
+
+def told_by(stage: str, screen: str) -> str:
+    lines = screen.splitlines()
+    return next(x for x in lines if x.startswith(stage) and "another run" not in x)
 
 
 def test_any_two_folders_are_a_pair(tmp_path):
@@ -189,12 +172,12 @@ def test_the_baselines_answer_the_same_problems(undisturbed):
     assert 0 < exact["acceptance"] < 1
     assert exact["avg_params_published_b"] < before["llm"]["avg_params_b"] < exact["avg_params_b"]
     folder = outputs / "latest" / "samples"
-    alone = {name: read_samples(folder / f"{name}.jsonl") for name in ("slm", "llm")}
+    alone = {name: samples(folder / f"{name}.jsonl") for name in ("slm", "llm")}
     step = before["llm"]["avg_params_b"] / before["llm"]["n"]  # a problem more by the LLM
     for name in ("query_sw", "query_linear", "query_mlp", "query_mf"):
         figures = found["systems"][name]
         assert abs(figures["avg_params_b"] - before["routed"]["avg_params_b"]) < 2 * step
-        chosen = read_samples(folder / f"{name}.jsonl")
+        chosen = samples(folder / f"{name}.jsonl")
         for sample, small, large in zip(chosen, alone["slm"], alone["llm"], strict=True):
             assert sample["id"] == small["id"] == large["id"]
             assert sample["trace"] in (small["trace"], large["trace"])
@@ -203,16 +186,12 @@ def test_the_baselines_answer_the_same_problems(undisturbed):
     assert others == [name for name in found["systems"] if name != "routed"]
 
 
-def read_samples(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.open(encoding="utf-8")]
-
-
 def test_a_query_level_route_answers_by_itself(undisturbed):
     """As a generator, with a threshold of its own: 0 is the LLM for every question."""
     outputs = undisturbed.outputs
     config, router = compose([*SMALL, f"outputs={outputs}", "query_level.threshold=0"])
     generator, _ = make_generator(Workbench(config, router), "query_sw")
-    sample = read_samples(outputs / "latest" / "samples" / "llm.jsonl")[0]
+    sample = samples(outputs / "latest" / "samples" / "llm.jsonl")[0]
     prompt = Prompt(sample["trace"]["prompt"], Sampling(160))
     (trace,) = generator.generate([prompt])
     assert [step.token for step in trace.steps] == sample["trace"]["tokens"]

@@ -44,7 +44,7 @@ def stats(trace: Trace) -> dict[str, float]:
     return {"llm_share": share, "avg_params_b": 1 + share, "output_tokens": len(trace.steps)}
 
 
-def model(generator, think_end="</think>", **options):
+def model(generator, think_end="</think>"):
     return R2RLM(
         generator,
         partial(encode_question, generator.tokenizer, options={}),
@@ -54,7 +54,6 @@ def model(generator, think_end="</think>", **options):
         top_p=0.9,
         seed=5,
         stats=stats,
-        **options,
     )
 
 
@@ -73,11 +72,12 @@ def test_an_answer_survives_json_pickle_and_copy():
 
 
 def test_answers_carry_what_follows_the_reasoning_and_their_stats(tokenizer):
-    seen = []
-    (answer,) = model(Scripted(tokenizer), on_trace=seen.append).generate_until([request()])
+    generator = Scripted(tokenizer)
+    (answer,) = model(generator).generate_until([request()])
     assert answer == "thinking</think> \\boxed{1}."
     assert answer.final.strip() == "\\boxed{1}."
-    assert [trace.text for trace in seen] == [answer] and answer.stats == stats(seen[0])
+    (trace,) = generator.generate(generator.asked)
+    assert trace.text == answer and answer.stats == stats(trace)
 
 
 def test_unfinished_reasoning_has_no_final_answer(tokenizer):

@@ -4,10 +4,12 @@ import math
 import signal
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
+from memory import peak
 from toy import CLOSE, END, GO, THINK, TOP, ToyEngine, decode, ids
 
 from r2r.config import LabelerConfig, PromptsConfig
@@ -375,3 +377,14 @@ def test_queries_from_a_hub_dataset(tmp_path):
     assert found == [("x0", "0?"), ("x1", "1?")]
     with pytest.raises(ConfigError, match=r"labeler\.prompts\.dataset must be .*'validation'"):
         read_queries(PromptsConfig(dataset=str(folder), split="validation"))
+
+
+def test_ten_times_the_queries_take_no_ten_times_the_memory(tmp_path):
+    def most(count):
+        asked = queries(4) * count
+        llm = ToyEngine(plan)
+        llm.requests = deque(maxlen=0)  # it remembers what it was asked
+        return peak(lambda: asyncio.run(labeler(llm=llm).run(asked, tmp_path / str(count))))
+
+    most(1)  # what is loaded once
+    assert most(20) < 1.5 * most(2)

@@ -129,6 +129,19 @@ def test_what_a_model_wrote_is_never_markup(run, tmp_path):
     assert json.loads(body)[0]["question"] == NASTY
 
 
+def test_no_name_in_a_runs_files_leads_out_of_the_report(run, tmp_path):
+    elsewhere = results() | {"pair": "../../pair", "router": "../../router", "router_id": "x"}
+    elsewhere["systems"]["../../../outside"] = elsewhere["systems"]["routed"]
+    outside = write_run(tmp_path / "others" / "run", elsewhere)
+    secret = outside.parents[1] / "outside.jsonl"
+    secret.write_text("not to be read")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    page = tmp_path / "deep" / "in" / "page"
+    write_report([read_run(run), read_run(outside)], page)
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert written and all(page in path.parents for path in written)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])

@@ -48,8 +48,7 @@ class R2RLM(LM):
     ``max_new_tokens``, ``temperature`` and ``top_p`` hold where a task's generation_kwargs say
     nothing else. Every request draws from its own seed, made of (``seed``, task, doc id, repeat).
     ``stats`` makes an answer's figures from its trace, among them the ``llm_share``,
-    ``avg_params_b`` and ``output_tokens`` that tasks report. ``on_trace`` is called with each
-    trace as it ends.
+    ``avg_params_b`` and ``output_tokens`` that tasks report.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class R2RLM(LM):
         top_p: float,
         seed: int,
         stats: Callable[[Trace], dict[str, float]],
-        on_trace: Callable[[Trace], None] | None = None,
     ):
         super().__init__()
         self.generator = generator
@@ -74,7 +72,6 @@ class R2RLM(LM):
         self.top_p = top_p
         self.seed = seed
         self.stats = stats
-        self.on_trace = on_trace
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answers in the order of ``requests``; a request given twice is two repeats of it."""
@@ -87,10 +84,8 @@ class R2RLM(LM):
 
         def done(index: int, trace: Trace) -> None:
             self.cache_hook.add_partial("generate_until", requests[index].args, self.answer(trace))
-            if self.on_trace:
-                self.on_trace(trace)
 
-        return [self.answer(trace) for trace in self.generator.generate(prompts, done)]
+        return [self.answer(trace) for trace in self.generator.each(prompts, done)]
 
     def prompt(self, request: Instance, repeat: int) -> Prompt:
         text, options = request.arguments

@@ -34,7 +34,10 @@ class Row:
         raise self.wrong(f"must have a field {' or '.join(names)}, got {', '.join(self.fields)}")
 
     def text(self, *names: str) -> str:
-        return str(self(*names))
+        value = self(*names)
+        if isinstance(value, list | dict):
+            raise self.wrong(f"must have text in {' or '.join(names)}, got {value!r:.60}")
+        return str(value)
 
     def wrong(self, problem: str) -> ConfigError:
         return ConfigError(f"{self.where} {problem}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,12 @@ class Generator(ABC):
             return await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts)))
 
         return asyncio.run(every())
+
+    def each(
+        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
+    ) -> Iterator[Trace]:
+        """What ``generate`` gives, one by one: who keeps none of them needs memory for none."""
+        yield from self.generate(prompts, done)
 
 
 def ended(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from r2r.generators.base import Generator, Prompt
@@ -15,7 +15,8 @@ class Saved(Generator):
     """Another generator whose answers are written to ``folder``, a file for each ``chunk`` prompts.
 
     A chunk is answered as a whole: its batches do not depend on what was there before, so a
-    resumed run equals an undisturbed one to the last bit. ``seconds`` sums the wall time of all
+    resumed run equals an undisturbed one to the last bit, and no more than one is in memory, unless
+    ``generate`` is asked for all. ``seconds`` sums the wall time of all
     chunks, whichever run answered them. ``live`` hears of each answer as it ends, those that an
     earlier run kept included.
     """
@@ -41,10 +42,14 @@ class Saved(Generator):
     def generate(
         self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
     ) -> list[Trace]:
-        traces: list[Trace] = []
+        return list(self.each(prompts, done))
+
+    def each(
+        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
+    ) -> Iterator[Trace]:
         self.asked = len(prompts)
         for start in range(0, len(prompts), self.chunk):
-            path = self.folder / f"answers-{start:06d}.json"
+            path = self._path(start)
             kept_before = path.exists()
             if not kept_before:
                 began = time.perf_counter()
@@ -56,10 +61,18 @@ class Saved(Generator):
                 write_json(path, {"seconds": seconds, "traces": rows})
             kept = read_json(path)
             self.seconds += kept["seconds"]
-            for row in kept["traces"]:
-                traces.append(Trace.from_json(row))
+            for index, row in enumerate(kept["traces"], start):
+                trace = Trace.from_json(row)
                 if kept_before:
-                    self.live(traces[-1])
+                    self.live(trace)
                 if done:
-                    done(len(traces) - 1, traces[-1])
-        return traces
+                    done(index, trace)
+                yield trace
+
+    def kept(self) -> Iterator[Trace]:
+        """All answers to what was asked, in order, read back from the folder."""
+        for start in range(0, self.asked, self.chunk):
+            yield from map(Trace.from_json, read_json(self._path(start))["traces"])
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"answers-{start:06d}.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from r2r.reporting.tables import shown
 PARTS = 20  # an answer is cut into so many equal parts
 
 
-def llm_share_figure(traces: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
+def llm_share_figure(traces: Mapping[str, Iterable[Sequence[int]]]) -> Figure:
     """LLM share along the answer. ``traces``: by system, for each answer who wrote each token
     (1 = the LLM). A part's share is over all answers' tokens in it (paper, usage analysis)."""
     made, (axes,) = figure()
@@ -33,7 +33,7 @@ def llm_share_figure(traces: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
     return made
 
 
-def along_answer(answers: Sequence[Sequence[int]]) -> np.ndarray:
+def along_answer(answers: Iterable[Sequence[int]]) -> np.ndarray:
     """Share of 1s in each of ``PARTS`` equal parts, over all answers [PARTS]; nan: no tokens."""
     ones, tokens = np.zeros(PARTS), np.zeros(PARTS)
     for answer in answers:

@@ -79,7 +79,7 @@ def _title(every: Sequence[Point]) -> str:
 
 def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
     groups = [
-        (f"_{pair}_{benchmark}", list(group))
+        (_file_name(f"_{pair}_{benchmark}"), list(group))
         for (pair, benchmark), group in groupby(every, key=lambda p: (p.pair, p.benchmark))
     ]
     groups = [("", groups[0][1])] if len(groups) == 1 else groups
@@ -96,7 +96,7 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
                 "Cost: activated params x tokens per answer. Time: wall time of the whole "
                 "benchmark over its answers, batched.", charts.bars_figure(timed),
             )  # fmt: skip
-        written = {p.label: by for p in _one_each(group) if (by := _written_by(p))}
+        written = {p.label: _written_by(p) for p in _one_each(group) if _samples(p)}
         if written:
             yield Drawing(
                 f"llm_share{ending}", "LLM share along the answer",
@@ -109,7 +109,7 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
         if run.calibration
     }
     for name, (run, found) in calibrated.items():
-        ending = "_" + re.sub(r"\W+", "_", name) if len(calibrated) > 1 else ""
+        ending = _file_name(f"_{name}") if len(calibrated) > 1 else ""
         measured = [
             p for p in every
             if p.system == "routed" and p.run.results.get("router_id") == run.results["router_id"]
@@ -142,6 +142,11 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
         )  # fmt: skip
 
 
+def _file_name(text: str) -> str:
+    """Names come from the files of runs that others may have made: none leads elsewhere."""
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
 def _one_each(group: Sequence[Point]) -> list[Point]:
     """Of each router the threshold in the middle of those measured, and all other systems."""
     series: dict[str, list[Point]] = {}
@@ -165,14 +170,21 @@ def _routers(runs: Sequence[Run], every: Sequence[Point]) -> dict[str, Run]:
     return found
 
 
-def _written_by(point: Point) -> list[list[int]]:
-    """Who wrote each token of each answer; empty for single models and exported runs."""
+def _samples(point: Point) -> Path | None:
+    """The file of a system's answers; None for single models and exported runs."""
     folder = point.run.folder
-    path = folder / "samples" / f"{point.system}.jsonl" if folder else None
-    if path is None or not path.exists() or not 0 < point.figures["llm_share"] < 1:
-        return []
+    path = folder / "samples" / _file_name(f"{point.system}.jsonl") if folder else None
+    mixed = 0 < point.figures["llm_share"] < 1
+    return path if mixed and path is not None and path.exists() else None
+
+
+def _written_by(point: Point) -> Iterator[list[int]]:
+    """Who wrote each token, answer by answer."""
+    path = _samples(point)
+    assert path is not None
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line)["trace"]["llm"] for line in file]
+        for line in file:
+            yield json.loads(line)["trace"]["llm"]
 
 
 def problems(runs: Sequence[Run], every: Sequence[Point]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from r2r.serving.endpoint import Endpoint, Served, check_key
+from r2r.serving.openapi import description
 from r2r.serving.schema import ApiError, ChatRequest, CompletionRequest
 from r2r.serving.worker import Worker, shutting_down
 
@@ -73,6 +74,9 @@ def build_app(served: Served, worker: Worker) -> Starlette:
         text = await worker.figures()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(description(served))
+
     chat = Endpoint("chat.completions", ChatRequest, served, worker)
     completions = Endpoint("completions", CompletionRequest, served, worker)
     return Starlette(
@@ -81,6 +85,7 @@ def build_app(served: Served, worker: Worker) -> Starlette:
             Route("/v1/completions", completions, methods=["POST"]),
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", one_model),
+            Route("/openapi.json", openapi),
             Route("/health", health),
             Route("/metrics", metrics),
             Route("/", page),

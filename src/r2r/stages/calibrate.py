@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from r2r.errors import must_be
-from r2r.records import MANIFEST, artifact, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
 from r2r.reporting.charts import threshold_figure
 from r2r.reporting.page import FIGURES
 from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
+from r2r.stages.artifacts import artifact
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
 from r2r.stages.workbench import Workbench, code_hash
@@ -46,7 +47,7 @@ def calibrate(bench: Workbench, run: Path) -> bool:
     if bench.oracle:
         raise must_be("router", "one with scores (the oracle asks the LLM instead)", "oracle")
     folder = calibration_folder(bench)
-    reused = artifact(folder, bench.config.force, lambda to: _replay(bench, to))
+    reused = artifact("calibrate", folder, bench.config.force, lambda to: _replay(bench, to))
     found = read_json(folder / MANIFEST)
     at = found["at"]
     wanted = -bench.config.trainer.min_recall

@@ -24,6 +24,8 @@ from r2r.config import Config
 from r2r.errors import ConfigError, must_be
 from r2r.generators.query import QUERY_ROUTERS
 
+ASSETS = Path(r2r.__file__).resolve().parent / "assets"
+CONF = ASSETS / "conf"  # the repository's own conf/
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve")  # in their order
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
@@ -32,6 +34,7 @@ CHOICES = {
     "logger.name": ("csv", "wandb"),
     "pair.dtype": ("float32", "bfloat16", "float16"),
 }
+SECRETS = ("api_key", "admin_api_key", "password", "token")
 AT_LEAST = {
     "benchmark.max_new_tokens": 1,
     "benchmark.temperature": 0,
@@ -61,33 +64,39 @@ AT_LEAST = {
 }
 
 
-def register_resolvers() -> None:
-    """``${assets:nano/slm}``: a folder of the package's own data."""
-    assets = Path(r2r.__file__).parent / "assets"
-    OmegaConf.register_new_resolver("assets", lambda name: str(assets / name), replace=True)
+def prepare() -> None:
+    """What composing needs: where the project is, ``${assets:nano/slm}``, a file or folder of the
+    package's own data, and ``${runs_folder:OUTPUTS,RUN}``."""
+    os.environ.setdefault("PROJECT_ROOT", str(project_root()))
+    OmegaConf.register_new_resolver("assets", lambda name: str(ASSETS / name), replace=True)
+    OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
+
+
+def runs_folder(outputs: str, run: str) -> str:
+    """Where a run's folder lies, which Hydra makes before any code of ours sees the config."""
+    if not outputs:
+        raise must_be("outputs", "a folder", outputs)
+    if not run or "/" in run or run.startswith("."):
+        raise must_be("run", "a folder name without '/' that starts with no dot", run)
+    return f"{outputs}/{run}"
 
 
 def project_root() -> Path:
-    """The folder that holds conf/: the repository this package is installed from, or the working
-    folder. Raises ConfigError where neither has one."""
-    for root in (Path(r2r.__file__).resolve().parents[2], Path.cwd()):
-        if (root / "conf" / "config.yaml").exists():
-            return root
-    raise must_be("working folder", "one with conf/config.yaml", str(Path.cwd()))
+    """Where outputs/ lies: the repository this package is installed from, or the working folder."""
+    root = Path(r2r.__file__).resolve().parents[2]
+    return root if (root / "run.py").exists() else Path.cwd()
 
 
 def compose(overrides: list[str]) -> tuple[Config, str]:
     """The checked config of a command line, and the name of its router; runs nothing."""
     import hydra
 
-    root = project_root()
-    os.environ["PROJECT_ROOT"] = str(root)
-    register_resolvers()
+    prepare()
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     pair, router = given.get("pair", "nano"), given.get("router", "mlp")
     with (
-        one_line_errors(root / "conf"),
-        hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"),
+        one_line_errors(CONF),
+        hydra.initialize_config_dir(str(CONF), version_base="1.3"),
     ):
         raw = hydra.compose("config", [f"run={pair}_{router}", *overrides])
         return checked(raw), router
@@ -130,8 +139,21 @@ def _check_values(config: Config) -> None:
         raise must_be(
             "labeler.validation_share and test_share", "above 0, together below 1", shares
         )
-    if "/" in config.run or config.run.startswith("."):
-        raise must_be("run", "a folder name without '/'", config.run)
+    runs_folder(config.outputs, config.run)
+    _no_secrets("", dataclasses.asdict(config))
+
+
+def _no_secrets(key: str, value: Any) -> None:
+    """A config is written into the run's folder and shown to loggers: no place for a secret."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if str(name).replace("-", "_") in SECRETS and inner is not None:
+                wanted = "left out: what the config says is written into the run's folder"
+                raise must_be(f"{key}{name}", wanted, "a secret")
+            _no_secrets(f"{key}{name}.", inner)
+    elif isinstance(value, str) and re.match(r"\w+://[^/]*@", value):
+        wanted = "an address without a name or password in it (keys go through api_key_env)"
+        raise must_be(key.rstrip("."), wanted, "one with them")
 
 
 def _threshold(key: str, value: object) -> float | str:
@@ -177,7 +199,8 @@ def one_line_errors(conf: Path) -> Iterator[None]:
         if error.key is not None and "not in" in str(error):
             raise _unknown_key(f"'{key}'", conf) from error
         problem = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {problem}") from error
+        _, by_us, own = problem.partition("ConfigError raised while resolving interpolation: ")
+        raise ConfigError(own if by_us else f"{key}: {problem}") from error
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
 from r2r.generators.query import QUERY_ROUTERS
 from r2r.generators.saved import Saved
-from r2r.records import MANIFEST, artifact, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
+from r2r.stages.artifacts import artifact
 from r2r.stages.screen import bar, say
 from r2r.stages.workbench import Workbench, code_hash
 from r2r.trace import Trace
@@ -131,7 +132,7 @@ def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
         else:
             _score(bench, system, to, split)
 
-    reused = artifact(folder, force, make)
+    reused = artifact("evaluate", folder, force, make)
     if folder not in bench.evaluated:
         bench.evaluated.add(folder)
         metrics = read_json(folder / MANIFEST)["metrics"]
@@ -141,12 +142,7 @@ def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
     return folder
 
 
-def language_model(
-    bench: Workbench,
-    generator: Generator,
-    params: Params,
-    on_trace: Callable[[Trace], None] | None,
-) -> R2RLM:
+def language_model(bench: Workbench, generator: Generator, params: Params) -> R2RLM:
     """lm-eval's model over a generator, as the config has it."""
     from r2r.evaluation.adapter import R2RLM
 
@@ -160,7 +156,6 @@ def language_model(
         top_p=config.benchmark.top_p,
         seed=config.seed,
         stats=lambda trace: trace_stats(trace, params),
-        on_trace=on_trace,
     )
 
 
@@ -170,7 +165,6 @@ def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
 
     inner, params = make_generator(bench, system)
     chunk = CHUNKS * bench.config.engine.max_batch
-    traces: list[Trace] = []
     done = tokens = by_llm = 0
     began = time.perf_counter()
     with bar("evaluate", bench.config.stages, system) as move:
@@ -183,17 +177,19 @@ def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
             move(done, generator.asked, f"{rate:,.0f} tokens/s, LLM {share:.1f}%")
 
         generator = Saved(inner=inner, folder=folder, chunk=chunk, live=seen)
-        lm = language_model(bench, generator, params, traces.append)
+        lm = language_model(bench, generator, params)
         graded = run_harness(lm, _benchmark(bench, split), split)
-    rows = []
-    for sample, trace in zip(graded.pop("samples"), traces, strict=True):
-        assert sample["answer"] == trace.text, "lm-eval returned answers in another order"
-        rows.append({"system": system, **sample, "trace": trace.to_json()})
-    write_samples(folder, rows)
-    metrics = graded | summary(traces, params, generator.seconds)
+    samples = zip(graded.pop("samples"), generator.kept(), strict=True)
+    write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
+    metrics = graded | summary(generator.kept(), params, generator.seconds)
     write_json(
         folder / MANIFEST, {"system": system, "metrics": metrics | {"params_b": asdict(params)}}
     )
+
+
+def _row(system: str, sample: dict[str, Any], trace: Trace) -> dict[str, Any]:
+    assert sample["answer"] == trace.text, "lm-eval returned answers in another order"
+    return {"system": system, **sample, "trace": trace.to_json()}
 
 
 def write_samples(folder: Path, rows: Iterable[dict[str, Any]]) -> None:

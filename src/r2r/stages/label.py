@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from r2r.config import ModelConfig
 from r2r.errors import must_be
-from r2r.records import MANIFEST, artifact, read_json
+from r2r.records import MANIFEST, read_json
+from r2r.stages.artifacts import artifact
 from r2r.stages.screen import bar, say
 from r2r.stages.workbench import Workbench
 
@@ -25,8 +26,12 @@ def label(bench: Workbench) -> bool:
     """Label the queries; True where that was done already."""
     from r2r.labeling.report import REPORT, write_report
 
+    def make(to: Path) -> None:
+        _label(bench, to)
+        write_report(to)
+
     folder = bench.labels_folder
-    reused = artifact(folder, bench.config.force, lambda to: _label(bench, to))
+    reused = artifact("label", folder, bench.config.force, make)
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
@@ -35,7 +40,7 @@ def label(bench: Workbench) -> bool:
         say(
             "label", f"{counts['unverified']:,} differing tokens have no label: no readable verdict"
         )
-    if not (folder / REPORT).exists():
+    if not (folder / REPORT).exists():  # killed before it
         write_report(folder)
     say("label", f"counts, and examples to read: {folder / REPORT}")
     return reused

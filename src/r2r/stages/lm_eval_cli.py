@@ -43,7 +43,7 @@ class ConfiguredLM(R2RLM):
         bench = Workbench(config, router)
         bench.preflight()
         generator, params = make_generator(bench, systems[-1] if systems else "routed")
-        return language_model(bench, generator, params, None)
+        return language_model(bench, generator, params)
 
 
 def main() -> int:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.stages.artifacts import helping
 from r2r.stages.compose import STAGES, checked
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
 
 PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "lm-eval", "hydra-core")
+CONFIG = "config.yaml"  # of a run's folder: the first file there
 AT_BEST_EPOCH = ("auroc", "average_precision")  # figures of training that need no threshold
 
 
@@ -72,8 +74,8 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
 
     config = bench.config
     bench.preflight()
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / "config.yaml") as path:
+    folder = own_folder(folder)
+    with whole_file(folder / CONFIG) as path:
         path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     tracking = Tracking(
         config.logger,
@@ -87,6 +89,10 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         outcome = _stages(bench, folder, tracking)
         outcome.objective = _objective(outcome.figures, config.objective)
         failed = False
+    except ConfigError:
+        if os.listdir(folder) == [CONFIG]:  # it came to nothing
+            (folder / CONFIG).unlink()
+        raise
     finally:
         tracking.finish(failed)
     about = manifest(config, bench.used(), overrides)
@@ -104,6 +110,26 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     else:
         say("next", next_command(config, overrides))
     return outcome
+
+
+def own_folder(folder: Path) -> Path:
+    """``folder``, or where another run began in the same second, the next free ``folder_2``."""
+    if helping():
+        return folder
+    own, number = folder, 1
+    while not _begun_here(own):
+        number += 1
+        own = folder.with_name(f"{folder.name}_{number}")
+    return own
+
+
+def _begun_here(folder: Path) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / CONFIG).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def after_sweep(finished: Sequence[Outcome]) -> None:

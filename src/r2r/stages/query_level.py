@@ -27,7 +27,8 @@ from r2r.generators.query.scorers import (
     load_scorer,
     save_scorer,
 )
-from r2r.records import MANIFEST, artifact, fingerprint, folder_hash, read_json, write_json
+from r2r.records import MANIFEST, fingerprint, folder_hash, read_json, write_json
+from r2r.stages.artifacts import artifact
 from r2r.stages.evaluate import evaluated, evaluation_folder, read_samples, write_samples
 from r2r.stages.screen import say
 from r2r.stages.workbench import Workbench, code_hash
@@ -81,7 +82,7 @@ def _features(bench: Workbench, system: str, folder: Path) -> Features:
 
 def train_query_router(bench: Workbench, system: str) -> None:
     folder = query_folder(bench, system)
-    reused = artifact(folder, bench.config.force, lambda to: _train(bench, system, to))
+    reused = artifact("evaluate", folder, bench.config.force, lambda to: _train(bench, system, to))
     metrics = read_json(folder / MANIFEST)["metrics"]
     told = f"{system}: {metrics['prompts']} prompts, {100 * metrics['wins']:.0f}% only by the LLM"
     say("evaluate", f"{told}, AUROC {metrics['auroc']:.3f}", reused)

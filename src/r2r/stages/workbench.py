@@ -81,6 +81,10 @@ class Workbench:
         if self.fleet:
             self.fleet.check()
         _ = self.pair  # tokenizers, reserved id, context length
+        if "label" in self.config.stages and (
+            "train" not in self.config.stages or self.needs_labels
+        ):
+            _ = self.labels_folder  # the queries can be read
         if "serve" in self.config.stages:
             from r2r.serving.server import api_key, listen
 

@@ -1,0 +1,101 @@
+"""The command: ``python run.py ...`` in a checkout, ``python -m r2r ...`` anywhere; no traceback
+for what the user, a signal or the disk brings about."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+# A place for outputs that cannot be written is the user's to mend, like a mistyped key.
+STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class Stopped(SystemExit):
+    """A signal asks this process to end. Not a KeyboardInterrupt, which Lightning answers itself,
+    and not an Exception, which asyncio would only log."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.said = f"{SAID[signal.Signals(number)]}; the same command goes on from here"
+
+
+def main() -> None:
+    """Run the stages that the command line asks for."""
+    for number in SAID:
+        signal.signal(number, _stop)
+    try:
+        _main()
+    except Stopped as stopped:
+        print(stopped.said, file=sys.stderr)
+        raise
+    except BrokenPipeError:  # who read our output has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of tasks that this ends
+    raise Stopped(number)
+
+
+def _main() -> None:
+    from r2r.stages.compose import CONF, help_text, one_line_errors, prepare
+
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text(CONF))
+        return
+    import hydra
+    from omegaconf import DictConfig
+
+    from r2r.errors import ConfigError
+    from r2r.stages.main import Outcome, after_sweep, experiment
+
+    finished: list[Outcome] = []
+
+    def task(raw: DictConfig) -> Any:
+        try:
+            with one_line_errors(CONF):
+                finished.append(experiment(raw))
+                return finished[-1].objective
+        except ConfigError as error:
+            _forget_empty_folder()
+            fail(str(error))
+        except OSError as error:
+            if error.errno not in STORAGE:
+                raise
+            fail(f"outputs: {error.strerror}: {error.filename}")
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, to be told in one line
+    prepare()
+    configured = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    try:
+        with one_line_errors(CONF):
+            configured(task)()
+            after_sweep(finished)
+    except ConfigError as error:
+        fail(str(error))
+    except OSError as error:  # Hydra makes the run's folder before the task starts
+        fail(f"outputs must be a folder that can be written: {error.strerror}: {error.filename}")
+
+
+def _forget_empty_folder() -> None:
+    """Remove the folders that Hydra has made for a run that never began."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with contextlib.suppress(OSError):  # not empty
+        for made in (folder, *folder.parents[:2]):
+            made.rmdir()
+
+
+def fail(line: str) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
