@@ -131,8 +131,21 @@ class PromptsConfig:
 
 
 @dataclass
+class RayConfig:
+    """The workers of executor=ray; none of it shows in the labels."""
+
+    address: str | None = None  # of a running cluster (auto: this machine's); null: a local one
+    workers: int | None = None  # null: as many as there is room for
+    cpus: float = 1  # of each worker
+    gpus: float = 0  # of each worker; it sees no others
+    retries: int = 3  # of a shard whose worker is lost
+
+
+@dataclass
 class LabelerConfig:
     verifier: str = MISSING  # equivalence | judge
+    executor: str = MISSING  # serial | ray
+    ray: RayConfig = field(default_factory=RayConfig)
     path: str | None = None  # a published training set (folder or hub id), in place of labelling
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     max_new_tokens: int = MISSING

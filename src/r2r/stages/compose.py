@@ -28,6 +28,7 @@ STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve")
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
     "labeler.verifier": ("equivalence", "judge"),
+    "labeler.executor": ("serial", "ray"),
     "engine.name": ("torch", "sglang", "sglang_remote"),
     "logger.name": ("csv", "wandb"),
     "pair.dtype": ("float32", "bfloat16", "float16"),
@@ -45,6 +46,10 @@ AT_LEAST = {
     "engine.sglang.delay_ms": 0,
     "engine.sglang.delay_size": 1,
     "labeler.prompts.limit": 1,
+    "labeler.ray.workers": 1,
+    "labeler.ray.cpus": 0,
+    "labeler.ray.gpus": 0,
+    "labeler.ray.retries": 0,
     "labeler.max_new_tokens": 1,
     "labeler.max_sentence_tokens": 1,
     "labeler.shard_queries": 1,
