@@ -82,7 +82,7 @@ class BenchmarkConfig:
 class ServerConfig:
     """One SGLang server; null: SGLang's own default."""
 
-    url: str | None = None  # of a running one, for engine=sglang_remote
+    url: Any = None  # of a running one, for engine=sglang_remote; or a list, of several alike
     tp_size: int = 1
     base_gpu_id: int = 0
     mem_fraction_static: float | None = None  # share of each GPU's memory: weights and KV cache

@@ -41,6 +41,7 @@ class Outcome:
 def experiment(raw: DictConfig) -> Outcome:
     """Run the stages of a composed config (Hydra's task function)."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     config = checked(raw)
     hydra = HydraConfig.get()
@@ -51,6 +52,9 @@ def experiment(raw: DictConfig) -> Outcome:
         report_over(config.report.runs, folder)
         point_latest(Path(config.outputs) / "latest", folder)
         return Outcome(folder)
+    if hydra.mode == RunMode.MULTIRUN and config.trainer.strategy == "ddp":
+        wanted = "auto in a sweep (train before it: stages=[label,train] trainer=ddp)"
+        raise must_be("trainer.strategy", wanted, "ddp")
     router_name = dict(hydra.runtime.choices).get("router") or "router"
     return run(config, folder, router_name, list(hydra.overrides.task))
 
@@ -60,10 +64,19 @@ def run(config: Config, folder: Path, router_name: str, overrides: list[str]) ->
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
+    if "train" in config.stages and config.trainer.strategy == "ddp" and _follows():
+        from r2r.stages.train import train_along
+
+        train_along(bench)
     try:
         return _run(bench, folder, overrides)
     finally:
         bench.close()
+
+
+def _follows() -> bool:
+    """Whether Lightning has started this command again, as one more process of a training."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:

@@ -37,6 +37,22 @@ def train(bench: Workbench, tracking: Tracking) -> bool:
     return reused
 
 
+def train_along(bench: Workbench) -> None:
+    """What a further process of strategy=ddp does of a job: it leaves by SystemExit."""
+    from r2r.training.fit import train_router
+
+    config = bench.config
+    train_router(
+        bench.new_router(),
+        open_labels(bench),
+        config.trainer,
+        bench.router_folder,
+        seed=config.seed,
+        loggers=[],
+        progress=lambda *_: None,
+    )
+
+
 def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
     config = bench.config
     router = bench.new_router()
