@@ -24,7 +24,8 @@ from r2r.config import Config
 from r2r.errors import ConfigError, must_be
 from r2r.generators.query import QUERY_ROUTERS
 
-STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve")  # in their order
+# In their order; plan stands alone.
+STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", "plan")
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
     "labeler.verifier": ("equivalence", "judge"),
@@ -54,6 +55,20 @@ AT_LEAST = {
     "labeler.max_sentence_tokens": 1,
     "labeler.shard_queries": 1,
     "pair.context_length": 2,
+    "plan.queries": 1,
+    "plan.gpus": 1,
+    "plan.requests_per_s": 0,
+    "plan.prompt_tokens": 0,
+    "plan.answer_tokens": 1,
+    "plan.batch": 1,
+    "plan.sentence_tokens": 0,
+    "plan.judge_b": 0,
+    "plan.judge_tokens": 0,
+    "plan.slm_kv_kb": 0,
+    "plan.llm_kv_kb": 0,
+    "plan.gpu.overhead_ms": 0,
+    "plan.gpu.handoff_ms": 0,
+    "plan.gpu.price_per_hour": 0,
     "serve.port": 0,
     "serve.max_request_bytes": 1,
     "serve.max_prompt_tokens": 1,
@@ -64,6 +79,18 @@ AT_LEAST = {
     "seed": 0,
     "speculative.draft_tokens": 1,
 }
+ABOVE_ZERO = (
+    "plan.kept",
+    "plan.gpu.tflops",
+    "plan.gpu.tb_per_s",
+    "plan.gpu.memory_gb",
+    "plan.gpu.efficiency",
+    "plan.gpu.bytes_per_param",
+    "plan.measured.label",
+    "plan.measured.routed",
+    "plan.measured.llm",
+)
+SHARES = ("plan.llm_share", "plan.mismatch", "plan.kept", "plan.gpu.efficiency")
 
 
 def register_resolvers() -> None:
@@ -125,6 +152,15 @@ def _check_values(config: Config) -> None:
             raise must_be(key, f"at least {least}", value)
     if not 0 < config.benchmark.top_p <= 1:
         raise must_be("benchmark.top_p", "above 0 and at most 1", config.benchmark.top_p)
+    if "plan" in config.stages and len(config.stages) > 1:
+        raise must_be("stages", "[plan] alone, or without it", config.stages)
+    for key in ABOVE_ZERO:
+        value = _get(config, key)
+        if value is not None and not value > 0:
+            raise must_be(key, "above 0", value)
+    for key in SHARES:
+        if not 0 <= _get(config, key) <= 1:
+            raise must_be(key, "a share, from 0 to 1", _get(config, key))
     if config.report.runs and config.stages != ["report"]:
         raise must_be("stages", "[report] where report.runs names other runs", config.stages)
     if config.benchmark.temperature and "speculative" in config.systems:

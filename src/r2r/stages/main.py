@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from r2r.errors import must_be
@@ -35,11 +36,10 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     objective: float | tuple[float, ...] | None = None  # what a sweep optimises
-    reported: bool = False
 
 
-def experiment(raw: DictConfig) -> Outcome:
-    """Run the stages of a composed config (Hydra's task function)."""
+def experiment(raw: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the stages of a composed config (Hydra's task function); what a sweep optimises."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -51,12 +51,17 @@ def experiment(raw: DictConfig) -> Outcome:
 
         report_over(config.report.runs, folder)
         point_latest(Path(config.outputs) / "latest", folder)
-        return Outcome(folder)
+        return None
+    if config.stages == ["plan"]:
+        from r2r.stages.plan import plan
+
+        plan(config, folder)
+        return None
     if hydra.mode == RunMode.MULTIRUN and config.trainer.strategy == "ddp":
         wanted = "auto in a sweep (train before it: stages=[label,train] trainer=ddp)"
         raise must_be("trainer.strategy", wanted, "ddp")
     router_name = dict(hydra.runtime.choices).get("router") or "router"
-    return run(config, folder, router_name, list(hydra.overrides.task))
+    return run(config, folder, router_name, list(hydra.overrides.task)).objective
 
 
 def run(config: Config, folder: Path, router_name: str, overrides: list[str]) -> Outcome:
@@ -119,17 +124,26 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     return outcome
 
 
-def after_sweep(finished: Sequence[Outcome]) -> None:
-    """After a sweep: one page over the runs of its jobs, in the sweep's own folder."""
-    folders = [outcome.folder for outcome in finished if outcome.reported]
-    if not folders:
-        return
-    sweep = folders[0].parent
-    if len(folders) > 1:
-        from r2r.stages.report import report_over
+class SweepPage(Callback):
+    """Hydra's callback of conf/config.yaml: one page over the runs of a sweep, in its own folder."""
 
-        report_over([str(folder) for folder in folders], sweep)
-    point_latest(sweep.parents[1] / "latest", sweep)
+    def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        HydraConfig.instance().set_config(config)  # launchers want hydra.sweep.dir before any job
+
+    def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
+        sweep = Path(config.hydra.sweep.dir)
+        folders = sorted(
+            (path.parent for path in sweep.glob("*/results.json")), key=lambda job: int(job.name)
+        )
+        if not folders:  # stages without report
+            return
+        if len(folders) > 1:
+            from r2r.stages.report import report_over
+
+            report_over([str(folder) for folder in folders], sweep)
+        point_latest(sweep.parents[1] / "latest", sweep)
 
 
 def _objective(
@@ -167,7 +181,6 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
         from r2r.stages.report import report
 
         results = report(bench, folder)
-        outcome.reported = True
         outcome.figures |= {
             f"{system}/{name}": float(value)
             for system, figures in results["systems"].items()
