@@ -1,6 +1,7 @@
 """More than one process for one job: on Ray, by DDP, as jobs of a launcher."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def start(outputs: Path, *overrides: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *SMALL, *overrides, f"outputs={outputs}"],
+        [sys.executable, str(ROOT / "run.py"), *overrides, *SMALL, f"outputs={outputs}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -115,3 +116,23 @@ def test_ddp_is_refused_in_a_sweep(tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.startswith("error: trainer.strategy must be auto in a sweep")
+
+
+def test_a_launchers_jobs_run_beside_each_other_and_end_on_one_page(alone, tmp_path):
+    """Submitit's, as on Slurm, in processes of this machine; they find labels and router."""
+    shutil.copytree(alone / "artifacts", tmp_path / "artifacts")
+    run(tmp_path, "-m", "hydra/launcher=submitit_local", "threshold=0.3,0.6", "systems=[routed]")
+    sweep = (tmp_path / "latest").resolve()
+    assert (sweep / "report.html").exists()
+    found = [json.loads((sweep / job / "results.json").read_text()) for job in "01"]
+    assert [each["threshold"] for each in found] == [0.3, 0.6]
+    assert folder_hash(labels(tmp_path)) == folder_hash(labels(alone))
+    assert len(list((tmp_path / "artifacts" / "evaluation").iterdir())) == 2
+
+
+def test_a_launched_jobs_mistake_is_one_line(tmp_path):
+    process = start(tmp_path, "-m", "hydra/launcher=submitit_local", "threshold=0.3,7")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("error: threshold must be a number from 0 to 1")
+    assert "Traceback" not in err

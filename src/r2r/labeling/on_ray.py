@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from r2r.errors import ConfigError, EngineFailed, must_be
 from r2r.labeling.shards import Shard
 
 KEY = "labeler.ray"
+CONNECT_S = 10.0
 
 
 class Labeler(Protocol):
@@ -121,17 +124,22 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    ends = signal.getsignal(signal.SIGTERM)
     try:
+        if address and ":" in address:  # Ray itself would wait for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_S).close()
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         wanted = "of a running Ray cluster, auto, or null for this machine alone"
         raise ConfigError(f"{KEY}.address must be {wanted}, got {address!r}: {reason}") from error
+    signal.signal(signal.SIGTERM, ends)  # which Ray has changed
 
 
 def _workers(ray: Any, config: RayConfig) -> int:
