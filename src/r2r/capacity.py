@@ -84,9 +84,7 @@ def routed(pair: Pair, plan: PlanConfig, gpus: int) -> Token:
     found, waiting = 0.0, float(batch)
     for _ in range(100):
         tokens = waiting / share
-        step = forward(
-            pair.llm, plan.gpu, tokens=tokens, gpus=gpus, texts=waiting, length=length
-        )
+        step = forward(pair.llm, plan.gpu, tokens=tokens, gpus=gpus, texts=waiting, length=length)
         found = share * (step + plan.gpu.handoff_ms / 1000)
         waiting = max(1.0, batch * found / (small + router + found))
     return Token(small, router, found)

@@ -125,7 +125,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
 
 
 class SweepPage(Callback):
-    """Hydra's callback of conf/config.yaml: one page over the runs of a sweep, in its own folder."""
+    """Hydra's callback: one page over the runs of a sweep, in the sweep's own folder."""
 
     def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
         from hydra.core.hydra_config import HydraConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,8 @@ def read_measured(config: MeasuredConfig) -> MeasuredConfig:
     if not rates:
         wanted = "one with rates of the systems ours (labels_per_s), routed or llm (tokens_per_s)"
         raise must_be(key, wanted, str(path))
-    own = {what: getattr(config, what) for what in ROWS}
-    filled = {what: 1 / rate for what, rate in rates.items() if own[what] is None}
-    return MeasuredConfig(**own | filled | {"file": config.file})
+    unknown = {what for what in rates if getattr(config, what) is None}
+    return replace(config, **{what: 1 / rates[what] for what in unknown})
 
 
 def labelling(pair: Pair, wanted: PlanConfig, gpus: int, measured: float | None) -> dict[str, Any]:
@@ -133,9 +132,7 @@ def serving(
     return found
 
 
-def assumptions(
-    pair: Pair, wanted: PlanConfig, gpus: int, measured: MeasuredConfig
-) -> list[str]:
+def assumptions(pair: Pair, wanted: PlanConfig, gpus: int, measured: MeasuredConfig) -> list[str]:
     """What the numbers rest on, a line each."""
     gpu, sizes = wanted.gpu, [pair.slm, pair.llm, pair.router]
     small, large, router = (_params(size.params_b) for size in sizes)
@@ -144,8 +141,8 @@ def assumptions(
         f" {gpu.bytes_per_param:g} bytes a parameter",
         f"{gpu.name}: {gpu.tflops:g} TFLOP/s and {gpu.tb_per_s:g} TB/s, {gpu.efficiency:.0%} of"
         f" both reached; {gpu.overhead_ms:g} ms a forward, {gpu.handoff_ms:g} ms a handoff",
-        f"a replica writes {wanted.batch} at once: answers of {wanted.answer_tokens} tokens to prompts"
-        f" of {wanted.prompt_tokens}; {wanted.llm_share:.0%} of the tokens by the LLM",
+        f"a replica writes {wanted.batch} at once: answers of {wanted.answer_tokens} tokens, to"
+        f" prompts of {wanted.prompt_tokens}; {wanted.llm_share:.0%} of the tokens by the LLM",
         f"labelling: {wanted.mismatch:.0%} of the tokens differ, {wanted.sentence_tokens} tokens"
         f" to the end of a sentence, {wanted.kept:.0%} of what is written kept",
         "labelling: GPUs are kept busy to the end; start-up and disks are not counted",

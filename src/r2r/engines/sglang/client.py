@@ -1,4 +1,4 @@
-"""Talking to a model's SGLang servers: streamed answers, another attempt where one fails, aborts."""
+"""Talking to a model's SGLang servers: streamed answers, further attempts, aborts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r2r.config import EngineConfig, ServerConfig
+from r2r.config import EngineConfig
 from r2r.engines.sglang.client import Client, Patience
 from r2r.engines.sglang.delay import Delay
 from r2r.engines.sglang.engine import SGLangEngine

@@ -1,4 +1,4 @@
-"""Which of several servers of one model a text goes to: where its beginning is cached, or in turn."""
+"""Which of a model's servers a text goes to: where its beginning is cached, or in turn."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Turns:
             if 2 * number * BLOCK < length:
                 return None
             home = self.homes.get(marks[number - 1])
-            if home in among:
+            if home is not None and home in among:
                 return home if self.under_way[home] <= least + SLACK else None
         return None
 
