@@ -270,7 +270,7 @@ def help_text(conf: Path) -> str:
         "Keys at the top:",
         "  threshold  0..1, or auto (calibrated with the router); the LLM writes a",
         "             token whose score is at least this",
-        f"  stages     any of [{', '.join(STAGES)}]",
+        *textwrap.wrap(f"  stages     any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent),
         "  systems    [slm, middle, llm, routed]: what evaluate scores; baselines:",
         *textwrap.wrap(f"{indent}{', '.join(SYSTEMS[3:])}", 79, subsequent_indent=indent),
         "  objective  [routed/accuracy, routed/avg_params_b]: what a sweep optimises",
@@ -285,6 +285,7 @@ def help_text(conf: Path) -> str:
         "  python run.py -m +sweep=threshold   (others: sweeps/README.md)",
         "  python run.py stages=[report] report.runs=[outputs/nano_mlp]",
         "  python run.py stages=[serve] serve.port=8000",
+        "  python run.py stages=[plan] pair=r1_1.5b_32b",
         "  python run.py pair=local pair.slm.path=SLM pair.llm.path=LLM benchmark=gsm8k",
     ]
     return "\n".join(lines)

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from r2r.errors import must_be
@@ -122,28 +121,6 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     else:
         say("next", next_command(config, overrides))
     return outcome
-
-
-class SweepPage(Callback):
-    """Hydra's callback: one page over the runs of a sweep, in the sweep's own folder."""
-
-    def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
-        HydraConfig.instance().set_config(config)  # launchers want hydra.sweep.dir before any job
-
-    def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
-        sweep = Path(config.hydra.sweep.dir)
-        folders = sorted(
-            (path.parent for path in sweep.glob("*/results.json")), key=lambda job: int(job.name)
-        )
-        if not folders:  # stages without report
-            return
-        if len(folders) > 1:
-            from r2r.stages.report import report_over
-
-            report_over([str(folder) for folder in folders], sweep)
-        point_latest(sweep.parents[1] / "latest", sweep)
 
 
 def _objective(
