@@ -131,7 +131,7 @@ def test_a_launchers_jobs_run_beside_each_other_and_end_on_one_page(alone, tmp_p
 
 
 def test_a_launched_jobs_mistake_is_one_line(tmp_path):
-    process = start(tmp_path, "-m", "hydra/launcher=submitit_local", "threshold=0.3,7")
+    process = start(tmp_path, "-m", "hydra/launcher=submitit_local", "threshold=7,8")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.splitlines()[-1].startswith("error: threshold must be a number from 0 to 1")
