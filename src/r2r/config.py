@@ -82,7 +82,7 @@ class BenchmarkConfig:
 class ServerConfig:
     """One SGLang server; null: SGLang's own default."""
 
-    url: str | None = None  # of a running one, for engine=sglang_remote
+    url: Any = None  # of a running one, for engine=sglang_remote; or a list, of several alike
     tp_size: int = 1
     base_gpu_id: int = 0
     mem_fraction_static: float | None = None  # share of each GPU's memory: weights and KV cache
@@ -131,8 +131,21 @@ class PromptsConfig:
 
 
 @dataclass
+class RayConfig:
+    """The workers of executor=ray; none of it shows in the labels."""
+
+    address: str | None = None  # of a running cluster (auto: this machine's); null: a local one
+    workers: int | None = None  # null: as many as there is room for
+    cpus: float = 1  # of each worker
+    gpus: float = 0  # of each worker; it sees no others
+    retries: int = 3  # of a shard whose worker is lost
+
+
+@dataclass
 class LabelerConfig:
     verifier: str = MISSING  # equivalence | judge
+    executor: str = MISSING  # serial | ray
+    ray: RayConfig = field(default_factory=RayConfig)
     path: str | None = None  # a published training set (folder or hub id), in place of labelling
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     max_new_tokens: int = MISSING
@@ -217,6 +230,53 @@ class TraceConfig:
 
 
 @dataclass
+class GpuConfig:
+    """A GPU of stages=[plan]; what it can do at most, and how much of that is reached."""
+
+    name: str = MISSING
+    tflops: float = MISSING  # dense, in the pair's precision
+    tb_per_s: float = MISSING  # of its memory
+    memory_gb: float = MISSING
+    price_per_hour: float = MISSING  # in any currency
+    efficiency: float = MISSING  # share of tflops and tb_per_s that is reached
+    overhead_ms: float = MISSING  # of each forward
+    handoff_ms: float = MISSING  # of each request to the LLM for one token
+    bytes_per_param: float = MISSING
+
+
+@dataclass
+class MeasuredConfig:
+    """Measured costs of stages=[plan], in GPU-seconds; null: from the roofline."""
+
+    file: str | None = None  # results.json of a run, or a benchmark's JSON, measured on one GPU
+    label: float | None = None  # per label
+    routed: float | None = None  # per token
+    llm: float | None = None  # per token
+
+
+@dataclass
+class PlanConfig:
+    """What stages=[plan] estimates GPUs, hours and money for (docs/capacity.md)."""
+
+    queries: int = MISSING  # to label
+    gpus: int = MISSING  # to label them on
+    requests_per_s: float = MISSING  # to serve
+    prompt_tokens: int = MISSING  # of a query or request
+    answer_tokens: int = MISSING
+    batch: int = MISSING  # answers that a replica writes at once
+    llm_share: float = MISSING  # of the tokens: the run's calibration.json tells
+    mismatch: float = MISSING  # share of tokens where the SLM's differs from the LLM's
+    kept: float = MISSING  # share of written tokens in answers that end in time, and are labelled
+    sentence_tokens: int = MISSING  # that the LLM writes at a mismatch
+    judge_b: float = MISSING  # parameters of the judge, in billions; 0: labeler=equivalence
+    judge_tokens: int = MISSING  # that it reads to compare two sentences once
+    slm_kv_kb: float = MISSING  # KV cache per token; 0: left out
+    llm_kv_kb: float = MISSING
+    gpu: GpuConfig = field(default_factory=GpuConfig)
+    measured: MeasuredConfig = field(default_factory=MeasuredConfig)
+
+
+@dataclass
 class Config:
     threshold: Any = MISSING  # a number, or auto
     stages: list[str] = field(default_factory=list)
@@ -240,3 +300,4 @@ class Config:
     serve: ServeConfig = field(default_factory=ServeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     trace: TraceConfig = field(default_factory=TraceConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -17,10 +17,11 @@ from r2r.errors import ConfigError
 from r2r.labeling.concurrent import map_bounded
 from r2r.labeling.continuations import RESPONSES_AT_ONCE
 from r2r.labeling.dataset import Labels
-from r2r.labeling.labeler import PathFollowingLabeler, assign_splits
+from r2r.labeling.labeler import PathFollowingLabeler
 from r2r.labeling.prompts import read_queries
 from r2r.labeling.respond import Query
 from r2r.labeling.sentences import Sentences
+from r2r.labeling.shards import assign_splits
 from r2r.labeling.verify import EquivalenceVerifier
 from r2r.records import MANIFEST, folder_hash, read_json
 

@@ -83,8 +83,8 @@ def with_fake(fake, work, patience):
         port = site._server.sockets[0].getsockname()[1]
         server = Server(key="llm", url=f"http://127.0.0.1:{port}", patience=1.0)
         engine = SGLangEngine(
-            client=Client(server, patience), eos_ids=frozenset({EOS}), route_id=ROUTE, digest=None,
-            delay=Delay(0.0, 1), stream_interval=1,
+            client=Client([server], patience), eos_ids=frozenset({EOS}), route_id=ROUTE,
+            digest=None, delay=Delay(0.0, 1), stream_interval=1,
         )  # fmt: skip
         engine.probed = True
         try:

@@ -106,3 +106,15 @@ def test_the_twin_composes(path, tmp_path):
     assert done.returncode == 0, done.stderr
     optuna = twin(path)["hydra"]["sweeper"].get("n_trials")
     assert ("OptunaSweeper" in done.stdout) == (optuna is not None)
+
+
+def test_slurms_launcher_composes_with_a_sweep(tmp_path):
+    pytest.importorskip("submitit")
+    command = [sys.executable, str(ROOT / "run.py"), "+launcher=slurm", "+sweep=threshold",
+               "hydra.launcher.partition=gpu", "--cfg", "hydra", "-p",
+               "hydra.launcher"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    launcher = yaml.safe_load(done.stdout)
+    assert launcher["_target_"].endswith("SlurmLauncher")
+    assert (launcher["partition"], launcher["gpus_per_node"]) == ("gpu", 1)

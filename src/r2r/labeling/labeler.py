@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import shutil
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +11,24 @@ import numpy as np
 
 from r2r.config import LabelerConfig
 from r2r.engines.base import Engine
-from r2r.errors import must_be
 from r2r.labeling.continuations import Fork, compare, follow, forks_of
-from r2r.labeling.dataset import SPLITS, ShardWriter, Split, room_on_disk
+from r2r.labeling.dataset import SPLITS, ShardWriter
 from r2r.labeling.prefill import Reading, read
 from r2r.labeling.respond import Query, respond
 from r2r.labeling.sentences import Sentences
-from r2r.labeling.summary import EXAMPLES, KINDS, write_summary
+from r2r.labeling.shards import Progress, Shard, cut, label_shards
+from r2r.labeling.summary import EXAMPLES, KINDS
 from r2r.labeling.verify import Verdict, Verifier
-from r2r.records import MANIFEST, fingerprint, read_json, whole_folder, write_json
+from r2r.records import MANIFEST, fingerprint, whole_folder, write_json
 
-Progress = Callable[[int, int, dict[str, int]], None]
 LABELS: dict[Verdict, int] = {"neutral": 0, "divergent": 1, "disputed": 1, "unverified": -1}
 
 
 class PathFollowingLabeler:
-    """Queries in, a label dataset out (dataset.COLUMNS), shard by shard.
+    """Queries in, a label dataset out (dataset.COLUMNS), shard by shard, in this process.
 
-    A shard depends on its own queries only, and counts once it is complete: a killed run goes on
-    after the last complete one and ends with the same dataset. ``context``: tokens that prompt
-    and answer may take together. ``think_start`` and ``think_end``: token ids, None where the
-    pair has none.
+    ``context``: tokens that prompt and answer may take together. ``think_start`` and
+    ``think_end``: token ids, None where the pair has none.
     """
 
     def __init__(
@@ -55,38 +50,27 @@ class PathFollowingLabeler:
     async def run(
         self, queries: Sequence[Query], folder: Path, progress: Progress | None = None
     ) -> None:
-        """Label ``queries`` into ``folder``; its manifest is written last.
+        """Label ``queries`` into ``folder``, as ``shards.label_shards`` says."""
+        shards = cut(queries, self.config)
+        named = self.config.verifier
+        await label_shards(shards, folder, self.each, self.sentences, named, progress)
 
-        ``progress(queries done, of how many, counts so far)`` is called after each shard, those
-        found complete included. Raises ConfigError where there are too few queries for three
-        splits, the disk is full, or the judge fails.
-        """
-        splits = assign_splits(queries, self.config)
-        for leftover in folder.glob(".shard-*"):  # of a killed run
-            shutil.rmtree(leftover)
-        size = self.config.shard_queries
-        counts: Counter[str] = Counter()
-        names: list[str] = []
-        with room_on_disk(folder):
-            for first in range(0, len(queries), size):
-                shard = folder / f"shard-{first // size:05d}"
-                last = min(first + size, len(queries))
-                if not shard.exists():
-                    with whole_folder(shard) as temporary:
-                        await self._label(queries[first:last], first, splits, temporary)
-                counts.update(read_json(shard / MANIFEST)["counts"])
-                names.append(shard.name)
-                if progress:
-                    progress(last, len(queries), dict(counts))
-            write_summary(folder, names, self.sentences, self.config.verifier)
+    async def each(self, shards: Sequence[Shard], folder: Path) -> AsyncGenerator[Shard, None]:
+        """Label one shard after the other (``shards.Execute``)."""
+        for shard in shards:
+            await self.label(shard, folder)
+            yield shard
 
-    async def _label(
-        self, queries: Sequence[Query], first: int, splits: Sequence[Split], folder: Path
-    ) -> None:
+    async def label(self, shard: Shard, folder: Path) -> None:
+        """Make the shard's own folder in ``folder``, whole or not at all."""
+        with whole_folder(folder / shard.name) as temporary:
+            await self._label(shard, temporary)
+
+    async def _label(self, shard: Shard, folder: Path) -> None:
         responses, dropped = await respond(
             self.llm,
-            queries,
-            first=first,
+            shard.queries,
+            first=shard.first,
             max_new_tokens=self.config.max_new_tokens,
             context=self.context,
             think_end=self.think_end,
@@ -111,7 +95,7 @@ class PathFollowingLabeler:
                 used += len(group)
                 divergent = labels_of(reading, found)
                 tally.add(reading, divergent, found)
-                split = SPLITS.index(splits[response.data_id])
+                split = SPLITS.index(shard.split(response))
                 writer.append(
                     {
                         "divergent": divergent,
@@ -125,8 +109,7 @@ class PathFollowingLabeler:
             "dropped": dict(dropped),
             "entropy": tally.entropy,
             "queries": [
-                {"id": r.query.id, "data_id": r.data_id, "split": splits[r.data_id]}
-                for r in responses
+                {"id": r.query.id, "data_id": r.data_id, "split": shard.split(r)} for r in responses
             ],
             "examples": {
                 kind: self._examples([f for f, v in zip(flat, verdicts, strict=True) if v == kind])
@@ -178,20 +161,3 @@ class Tally:
             self.counts[kind] += int(rows.sum())
             if kind in KINDS:
                 self.entropy[kind] += float(reading.entropy[rows].sum())
-
-
-def assign_splits(queries: Sequence[Query], config: LabelerConfig) -> list[Split]:
-    """The split of each query, by the rank of its prompt's hash; equal prompts share a split.
-
-    Raises ConfigError where a split would be left without a query.
-    """
-    prompts = [fingerprint(query.tokens) for query in queries]
-    ranked = sorted(set(prompts))
-    test = max(1, round(config.test_share * len(ranked)))
-    validation = max(1, round(config.validation_share * len(ranked)))
-    if test + validation >= len(ranked):
-        wanted = f"queries for three splits (at least {test + validation + 1})"
-        raise must_be("labeler.prompts", wanted, f"{len(ranked)} different ones")
-    held_out: dict[str, Split] = dict.fromkeys(ranked[:test], "test")
-    held_out |= dict.fromkeys(ranked[test : test + validation], "validation")
-    return [held_out.get(prompt, "train") for prompt in prompts]

@@ -56,17 +56,19 @@ def _main() -> None:
     from omegaconf import DictConfig
 
     from r2r.errors import ConfigError
-    from r2r.stages.main import Outcome, after_sweep, experiment
+    from r2r.stages.main import experiment
 
-    finished: list[Outcome] = []
+    here = os.getpid()
 
     def task(raw: DictConfig) -> Any:
+        prepare()  # a launcher may run this in another process
         try:
             with one_line_errors(CONF):
-                finished.append(experiment(raw))
-                return finished[-1].objective
+                return experiment(raw)
         except ConfigError as error:
             _forget_empty_folder()
+            if os.getpid() != here:
+                raise
             fail(str(error))
         except OSError as error:
             if error.errno not in STORAGE:
@@ -79,7 +81,6 @@ def _main() -> None:
     try:
         with one_line_errors(CONF):
             configured(task)()
-            after_sweep(finished)
     except ConfigError as error:
         fail(str(error))
     except OSError as error:  # Hydra makes the run's folder before the task starts

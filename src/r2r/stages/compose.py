@@ -26,10 +26,12 @@ from r2r.generators.query import QUERY_ROUTERS
 
 ASSETS = Path(r2r.__file__).resolve().parent / "assets"
 CONF = ASSETS / "conf"  # the repository's own conf/
-STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve")  # in their order
+# In their order; plan stands alone.
+STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", "plan")
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
     "labeler.verifier": ("equivalence", "judge"),
+    "labeler.executor": ("serial", "ray"),
     "engine.name": ("torch", "sglang", "sglang_remote"),
     "logger.name": ("csv", "wandb"),
     "pair.dtype": ("float32", "bfloat16", "float16"),
@@ -48,10 +50,28 @@ AT_LEAST = {
     "engine.sglang.delay_ms": 0,
     "engine.sglang.delay_size": 1,
     "labeler.prompts.limit": 1,
+    "labeler.ray.workers": 1,
+    "labeler.ray.cpus": 0,
+    "labeler.ray.gpus": 0,
+    "labeler.ray.retries": 0,
     "labeler.max_new_tokens": 1,
     "labeler.max_sentence_tokens": 1,
     "labeler.shard_queries": 1,
     "pair.context_length": 2,
+    "plan.queries": 1,
+    "plan.gpus": 1,
+    "plan.requests_per_s": 0,
+    "plan.prompt_tokens": 0,
+    "plan.answer_tokens": 1,
+    "plan.batch": 1,
+    "plan.sentence_tokens": 0,
+    "plan.judge_b": 0,
+    "plan.judge_tokens": 0,
+    "plan.slm_kv_kb": 0,
+    "plan.llm_kv_kb": 0,
+    "plan.gpu.overhead_ms": 0,
+    "plan.gpu.handoff_ms": 0,
+    "plan.gpu.price_per_hour": 0,
     "serve.port": 0,
     "serve.max_request_bytes": 1,
     "serve.max_prompt_tokens": 1,
@@ -62,6 +82,18 @@ AT_LEAST = {
     "seed": 0,
     "speculative.draft_tokens": 1,
 }
+ABOVE_ZERO = (
+    "plan.kept",
+    "plan.gpu.tflops",
+    "plan.gpu.tb_per_s",
+    "plan.gpu.memory_gb",
+    "plan.gpu.efficiency",
+    "plan.gpu.bytes_per_param",
+    "plan.measured.label",
+    "plan.measured.routed",
+    "plan.measured.llm",
+)
+SHARES = ("plan.llm_share", "plan.mismatch", "plan.kept", "plan.gpu.efficiency")
 
 
 def prepare() -> None:
@@ -129,6 +161,15 @@ def _check_values(config: Config) -> None:
             raise must_be(key, f"at least {least}", value)
     if not 0 < config.benchmark.top_p <= 1:
         raise must_be("benchmark.top_p", "above 0 and at most 1", config.benchmark.top_p)
+    if "plan" in config.stages and len(config.stages) > 1:
+        raise must_be("stages", "[plan] alone, or without it", config.stages)
+    for key in ABOVE_ZERO:
+        value = _get(config, key)
+        if value is not None and not value > 0:
+            raise must_be(key, "above 0", value)
+    for key in SHARES:
+        if not 0 <= _get(config, key) <= 1:
+            raise must_be(key, "a share, from 0 to 1", _get(config, key))
     if config.report.runs and config.stages != ["report"]:
         raise must_be("stages", "[report] where report.runs names other runs", config.stages)
     if config.benchmark.temperature and "speculative" in config.systems:
@@ -252,7 +293,7 @@ def help_text(conf: Path) -> str:
         "Keys at the top:",
         "  threshold  0..1, or auto (calibrated with the router); the LLM writes a",
         "             token whose score is at least this",
-        f"  stages     any of [{', '.join(STAGES)}]",
+        *textwrap.wrap(f"  stages     any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent),
         "  systems    [slm, middle, llm, routed]: what evaluate scores; baselines:",
         *textwrap.wrap(f"{indent}{', '.join(SYSTEMS[3:])}", 79, subsequent_indent=indent),
         "  objective  [routed/accuracy, routed/avg_params_b]: what a sweep optimises",
@@ -267,6 +308,7 @@ def help_text(conf: Path) -> str:
         "  python run.py -m +sweep=threshold   (others: sweeps/README.md)",
         "  python run.py stages=[report] report.runs=[outputs/nano_mlp]",
         "  python run.py stages=[serve] serve.port=8000",
+        "  python run.py stages=[plan] pair=r1_1.5b_32b",
         "  python run.py pair=local pair.slm.path=SLM pair.llm.path=LLM benchmark=gsm8k",
     ]
     return "\n".join(lines)

@@ -76,7 +76,7 @@ def _who(bench: Workbench, system: str) -> dict[str, Any]:
 
     config, pair = bench.config, bench.pair
     if system == "routed" and bench.oracle:
-        rule = {"labeler": asdict(config.labeler), "code": code_hash("labels")}
+        rule = {"labeler": bench.labelling, "code": code_hash("labels")}
         return {"pair": pair.identity(), "oracle": rule}
     if system == "routed":
         router = bench.load_router()

@@ -1,4 +1,4 @@
-"""What an experiment of several runs ends with: all of them in one table, gathered.md."""
+"""What several runs end with, whoever ran them: one page, an experiment's in one table too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -16,6 +17,25 @@ if TYPE_CHECKING:
     from r2r.reporting.gathered import Run
 
 GATHERED = "gathered.md"
+
+
+class SweepPage(Callback):
+    """Hydra's callback of every sweep: one page over its runs, in its own folder."""
+
+    def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        HydraConfig.instance().set_config(config)  # launchers want hydra.sweep.dir before any job
+
+    def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
+        from r2r.stages.main import point_latest
+
+        sweep = Path(config.hydra.sweep.dir)
+        folders = reported(sweep)
+        if len(folders) > 1:
+            from r2r.stages.report import report_over
+
+            report_over([str(folder) for folder in folders], sweep)
+        if folders:
+            point_latest(sweep.parents[1] / "latest", sweep)
 
 
 class Gather(Callback):
@@ -40,10 +60,8 @@ class Gather(Callback):
         from r2r.stages.screen import console, say
 
         folder = Path(config.hydra.sweep.dir)
-        folders = sorted(
-            (path.parent for path in folder.glob("*/results.json")), key=lambda job: int(job.name)
-        )
-        if not folders:  # stages without report
+        folders = reported(folder)
+        if not folders:
             return
         text = self.gather(folders)
         with whole_file(folder / GATHERED) as path:
@@ -75,6 +93,12 @@ class Gather(Callback):
         if self.correlate:
             parts.append(report.correlation(rows))
         return "\n\n".join(parts) + "\n"
+
+
+def reported(sweep: Path) -> list[Path]:
+    """The folders of a sweep's jobs; none where their stages lack report."""
+    jobs = (path.parent for path in sweep.glob("*/results.json"))
+    return sorted(jobs, key=lambda job: int(job.name))
 
 
 def _run(folder: Path) -> Run:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2r.config import ModelConfig
+from r2r.config import Config, ModelConfig
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
 from r2r.stages.artifacts import artifact
@@ -16,7 +17,10 @@ from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
     from r2r.labeling.dataset import Labels
+    from r2r.labeling.labeler import PathFollowingLabeler
+    from r2r.labeling.respond import Query
     from r2r.labeling.sentences import Sentences
+    from r2r.labeling.shards import Execute
     from r2r.labeling.verify import Verifier
 
 KINDS = ("identical", "neutral", "divergent")
@@ -59,27 +63,17 @@ def open_labels(bench: Workbench) -> Labels:
 
 
 def _label(bench: Workbench, folder: Path) -> None:
-    from r2r.labeling.labeler import PathFollowingLabeler
-    from r2r.labeling.respond import Query
+    from r2r.labeling.shards import cut, label_shards
 
-    if bench.config.labeler.path:
+    config = bench.config.labeler
+    if config.path:
         from r2r.labeling.published import read_published
 
         width = bench.slm_shape()["hidden_size"]
-        read_published(bench.config.labeler, folder, sentences(bench), hidden_size=width)
+        read_published(config, folder, sentences(bench), hidden_size=width)
         return
-    pair = bench.pair
-    labeler = PathFollowingLabeler(
-        slm=bench.engine("slm"),
-        llm=bench.engine("llm"),
-        verifier=verifier(bench),
-        sentences=sentences(bench),
-        config=bench.config.labeler,
-        context=pair.context_length,
-        **think(bench),
-    )
-    bench.ready()
-    queries = [Query(key, pair.encode(question), question) for key, question in bench.queries]
+    shards = cut(queries(bench), config)
+    execute = _execute(bench)
     began = time.perf_counter()
     with bar("label", bench.config.stages) as move:
 
@@ -87,7 +81,46 @@ def _label(bench: Workbench, folder: Path) -> None:
             rate = counts.get("rows", 0) / (time.perf_counter() - began)
             move(done, total, f"{rate:,.0f} tokens/s, {counts.get('divergent', 0):,} divergent")
 
-        asyncio.run(labeler.run(queries, folder, seen))
+        labelled = label_shards(shards, folder, execute, sentences(bench), config.verifier, seen)
+        asyncio.run(labelled)
+
+
+def _execute(bench: Workbench) -> Execute:
+    labeler = bench.config.labeler
+    if labeler.executor == "serial":
+        return make_labeler(bench).each
+    from r2r.labeling.on_ray import OnRay
+
+    return OnRay(partial(_labeler_of_worker, bench.config, bench.router_name), labeler.ray).each
+
+
+def _labeler_of_worker(config: Config, router_name: str) -> PathFollowingLabeler:
+    """In a process of its own, whose end also ends the servers it has started."""
+    return make_labeler(Workbench(config, router_name))
+
+
+def make_labeler(bench: Workbench) -> PathFollowingLabeler:
+    """The labeler of a job, its engines ready."""
+    from r2r.labeling.labeler import PathFollowingLabeler
+
+    labeler = PathFollowingLabeler(
+        slm=bench.engine("slm"),
+        llm=bench.engine("llm"),
+        verifier=verifier(bench),
+        sentences=sentences(bench),
+        config=bench.config.labeler,
+        context=bench.pair.context_length,
+        **think(bench),
+    )
+    bench.ready()
+    return labeler
+
+
+def queries(bench: Workbench) -> list[Query]:
+    """What is labelled, as prompts."""
+    from r2r.labeling.respond import Query
+
+    return [Query(key, bench.pair.encode(asked), asked) for key, asked in bench.queries]
 
 
 def think(bench: Workbench) -> dict[str, int | None]:

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
-from r2r.stages.artifacts import helping
 from r2r.stages.compose import STAGES, checked
 
 if TYPE_CHECKING:
@@ -37,12 +36,12 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     objective: float | tuple[float, ...] | None = None  # what a sweep optimises
-    reported: bool = False
 
 
-def experiment(raw: DictConfig) -> Outcome:
-    """Run the stages of a composed config (Hydra's task function)."""
+def experiment(raw: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the stages of a composed config (Hydra's task function); what a sweep optimises."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     config = checked(raw)
     hydra = HydraConfig.get()
@@ -52,9 +51,17 @@ def experiment(raw: DictConfig) -> Outcome:
 
         report_over(config.report.runs, folder)
         point_latest(Path(config.outputs) / "latest", folder)
-        return Outcome(folder)
+        return None
+    if config.stages == ["plan"]:
+        from r2r.stages.plan import plan
+
+        plan(config, folder)
+        return None
+    if hydra.mode == RunMode.MULTIRUN and config.trainer.strategy == "ddp":
+        wanted = "auto in a sweep (train before it: stages=[label,train] trainer=ddp)"
+        raise must_be("trainer.strategy", wanted, "ddp")
     router_name = dict(hydra.runtime.choices).get("router") or "router"
-    return run(config, folder, router_name, list(hydra.overrides.task))
+    return run(config, folder, router_name, list(hydra.overrides.task)).objective
 
 
 def run(config: Config, folder: Path, router_name: str, overrides: list[str]) -> Outcome:
@@ -62,10 +69,19 @@ def run(config: Config, folder: Path, router_name: str, overrides: list[str]) ->
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
+    if "train" in config.stages and config.trainer.strategy == "ddp" and _follows():
+        from r2r.stages.train import train_along
+
+        train_along(bench)
     try:
         return _run(bench, folder, overrides)
     finally:
         bench.close()
+
+
+def _follows() -> bool:
+    """Whether Lightning has started this command again, as one more process of a training."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
@@ -114,8 +130,6 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
 
 def own_folder(folder: Path) -> Path:
     """``folder``, or where another run began in the same second, the next free ``folder_2``."""
-    if helping():
-        return folder
     own, number = folder, 1
     while not _begun_here(own):
         number += 1
@@ -130,19 +144,6 @@ def _begun_here(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def after_sweep(finished: Sequence[Outcome]) -> None:
-    """After a sweep: one page over the runs of its jobs, in the sweep's own folder."""
-    folders = [outcome.folder for outcome in finished if outcome.reported]
-    if not folders:
-        return
-    sweep = folders[0].parent
-    if len(folders) > 1:
-        from r2r.stages.report import report_over
-
-        report_over([str(folder) for folder in folders], sweep)
-    point_latest(sweep.parents[1] / "latest", sweep)
 
 
 def _objective(
@@ -180,7 +181,6 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
         from r2r.stages.report import report
 
         results = report(bench, folder)
-        outcome.reported = True
         outcome.figures |= {
             f"{system}/{name}": float(value)
             for system, figures in results["systems"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from r2r.records import MANIFEST, read_json, write_json
@@ -12,6 +13,7 @@ from r2r.stages.tracking import Tracking
 from r2r.stages.workbench import Workbench
 
 CURVES = "metrics.csv"
+FILLED = "R2R_ROUTER_FOLDER"  # the folder being filled: for the processes that training starts
 
 
 def train(bench: Workbench, tracking: Tracking) -> bool:
@@ -38,6 +40,22 @@ def train(bench: Workbench, tracking: Tracking) -> bool:
     return reused
 
 
+def train_along(bench: Workbench) -> None:
+    """What a further process of strategy=ddp does of a job: it leaves by SystemExit."""
+    from r2r.training.fit import train_router
+
+    config = bench.config
+    train_router(
+        bench.new_router(),
+        open_labels(bench),
+        config.trainer,
+        Path(os.environ[FILLED]),
+        seed=config.seed,
+        loggers=[],
+        progress=lambda *_: None,
+    )
+
+
 def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
     config = bench.config
     router = bench.new_router()
@@ -49,6 +67,7 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
 
         loggers = [CSVLogger(folder, name="", version="")]
         loggers += [tracking.logger] if tracking.logger else []
+        os.environ[FILLED] = str(folder)
         with bar("train", config.stages) as move:
             fitted = train_router(
                 router,

@@ -248,6 +248,13 @@ class Workbench:
         asked = benchmark_prompts(self.config.benchmark, "train")
         return asked[: prompts.limit] if prompts.limit else asked
 
+    @property
+    def labelling(self) -> dict[str, Any]:
+        """What decides labels, of the labeler's config."""
+        decides = asdict(self.config.labeler)
+        del decides["executor"], decides["ray"]
+        return decides
+
     @cached_property
     def labels_folder(self) -> Path:
         labeler = self.config.labeler
@@ -261,7 +268,7 @@ class Workbench:
             "pair": self.pair.identity(),
             "think": [self.config.pair.think_start, self.config.pair.think_end],
             "route_id": self.pair.route_id,
-            "labeler": asdict(self.config.labeler),
+            "labeler": self.labelling,
             "max_batch": self.config.engine.max_batch,
             "queries": self.queries,
             "code": code_hash("labels"),

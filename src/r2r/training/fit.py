@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
@@ -54,12 +55,20 @@ def train_router(
     ``folder`` holds best.ckpt and last.ckpt while training; where a killed run left them, it goes
     on from there and ends with the weights it would have had. ``progress(epochs done, at most,
     note)`` is called after each epoch. Raises ConfigError for values of
-    ``trainer`` that cannot work here, and for labels without divergent tokens.
+    ``trainer`` that cannot work here, and for labels without divergent tokens. Leaves the further
+    processes of strategy=ddp by SystemExit once their part is done.
     """
     check_trainer(config)
     pl.seed_everything(seed, verbose=False)
+    stopping = _Patience("val/loss", patience=config.patience)
+    with _quiet():
+        trainer = _trainer(config, folder, stopping, loggers, progress)
+    batch, uneven = divmod(config.batch_size, trainer.world_size)
+    if uneven:
+        wanted = f"a multiple of the {trainer.world_size} processes it is shared by"
+        raise must_be("trainer.batch_size", wanted, config.batch_size)
     data = RouterDataModule(
-        labels=labels, batch_size=config.batch_size, num_workers=config.num_workers, seed=seed
+        labels=labels, batch_size=batch, num_workers=config.num_workers, seed=seed
     )
     divergent = data.train_rows.labels()
     require_divergent(divergent, "train")
@@ -74,9 +83,7 @@ def train_router(
         seed=seed,
     )
     router.train()  # Lightning keeps the mode it finds
-    stopping = _Patience("val/loss", patience=config.patience)
     with _quiet():
-        trainer = _trainer(config, folder, stopping, loggers, progress)
         last = folder / f"{LAST}.ckpt"
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     if not trainer.is_global_zero:  # one of the processes of strategy=ddp: its part is done
@@ -140,6 +147,7 @@ def _trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy=config.strategy,
+        plugins=[LightningEnvironment()],  # starts its processes itself, under Slurm too
         precision=config.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=config.max_epochs,
         default_root_dir=folder,

@@ -59,7 +59,8 @@ class RouterModule(pl.LightningModule):
         sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1)[0]))
         loss, _ = self._loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]))
+        size = len(batch[1])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -1,4 +1,4 @@
-"""SGLangEngine: the engine contract over one SGLang server with our plug-in."""
+"""SGLangEngine: the engine contract over SGLang servers of one model with our plug-in."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling
 from r2r.engines.sglang.client import Client
 from r2r.engines.sglang.delay import Delay, Gate, measure
+from r2r.engines.sglang.server import Server
 from r2r.errors import EngineFailed
 from r2r.trace import TokenSignals
 
@@ -24,9 +25,9 @@ SCORED = ("r2r_score", "r2r_draft")
 
 
 class SGLangEngine:
-    """A server whose scheduler does the batching; prefixes stay in its radix cache.
+    """Servers whose schedulers do the batching; prefixes stay in their radix caches.
 
-    The first request waits for the server, which is refused where it does not route as this job
+    The first request waits for the servers, which are refused where they do not route as this job
     means to. ``eos_ids`` end an answer; ``route_id``: what the server writes in the place of a
     token that is the LLM's (None: a model outside the pair); ``digest``: of the server's router,
     None where none is asked; ``stream_interval``: tokens written before they are sent on;
@@ -130,7 +131,7 @@ class SGLangEngine:
         """Add what came; how the request ended, if it did."""
         scored = writing.request.threshold is not None
         if scored and SCORED[0] not in told:
-            raise EngineFailed(f"{self.client.server}: its routing plug-in is not active")
+            raise EngineFailed(f"{self.client}: its routing plug-in is not active")
         scores, drafts = (told[key] if scored else [None] * len(tokens) for key in SCORED)
         first, end = len(writing.tokens), None
         for token, score, draft in zip(tokens, scores, drafts, strict=True):
@@ -169,7 +170,7 @@ class SGLangEngine:
         async with contextlib.aclosing(self.client.messages(body)) as messages:
             packed = (await anext(messages))["meta_info"].get("r2r_read")
         if packed is None:
-            raise EngineFailed(f"{self.client.server}: its plug-in is not active")
+            raise EngineFailed(f"{self.client}: its plug-in is not active")
         return _unpacked(packed[0])
 
     def _body(self, text: list[int], budget: int, wish: dict[str, Any]) -> dict[str, Any]:
@@ -204,13 +205,27 @@ class SGLangEngine:
         await asyncio.shield(self.probing)
 
     async def _probe(self) -> None:
-        """See that the server routes as this job means to; open the gate."""
-        server = self.client.server
-        await server.ready()
+        """See that the servers route as this job means to; open the gate."""
+        for server in self.client.servers:
+            await server.ready()
+            await self._examine(server)
+        self.client.examine = self._examine
         if not self.plugged:
             self.probed = True
             return
-        told = await self._ask(probe=1, threshold=-1.0)
+        window, size = self.delay.window, self.delay.size
+        if window is None or size is None:
+            found = await measure(self._ask_many)
+            window = found.window if window is None else window
+            size = found.size if size is None else size
+        if window > 0 and size > 1:
+            self.gate = Gate(size=size, window=window, live=lambda: len(self.sessions))
+        self.probed = True
+
+    async def _examine(self, server: Server) -> None:
+        if not self.plugged:
+            return
+        told = await self._ask(server, probe=1, threshold=-1.0)
         if "r2r_router" not in told:
             line = "its plug-in is not active (r2r must be installed beside sglang, and the server "
             raise EngineFailed(f"{server}: {line}started as docs/sglang.md says)")
@@ -225,23 +240,15 @@ class SGLangEngine:
             raise EngineFailed(f"{line}, got {told['r2r_route'][0]}")
         if self.digest is not None and told["first"] != self.route_id:
             raise EngineFailed(f"{server} does not hand over: its plug-in is not active")
-        window, size = self.delay.window, self.delay.size
-        if window is None or size is None:
-            found = await measure(self._ask_many)
-            window = found.window if window is None else window
-            size = found.size if size is None else size
-        if window > 0 and size > 1:
-            self.gate = Gate(size=size, window=window, live=lambda: len(self.sessions))
-        self.probed = True
 
     async def _ask_many(self, count: int) -> None:
         await asyncio.gather(*(self._ask() for _ in range(count)))
 
-    async def _ask(self, **wishes: float) -> dict[str, Any]:
+    async def _ask(self, server: Server | None = None, **wishes: float) -> dict[str, Any]:
         """What is told with one token behind a short text."""
         text = [min(self.eos_ids)] * 2
         wish = _wish(Sampling(), text) | wishes
-        messages = self.client.messages(lambda: self._body(text, 1, wish))
+        messages = self.client.messages(lambda: self._body(text, 1, wish), server)
         async with contextlib.aclosing(messages):
             message = await anext(messages)
         return message["meta_info"] | {"first": message["output_ids"][0]}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r2r.config import EngineConfig, ServerConfig
+from r2r.config import EngineConfig
 from r2r.engines.sglang.client import Client, Patience
 from r2r.engines.sglang.delay import Delay
 from r2r.engines.sglang.engine import SGLangEngine
@@ -60,17 +60,17 @@ class Fleet:
         """
         own = {"return_hidden_states_mode": None} | dict(speculative) if speculative else {}
         if self.config.name == "sglang_remote":
-            server = self._running(place)
+            servers = self._running(place)
         else:
             common = {"route_id": route_id, "eos_ids": sorted(eos_ids)}
             unrouted = common | {"router": None, "pair": None, "identity": None}
             plain = self._command(place, model, unrouted, own)
             full = self._command(place, model, common | dict(routing), own) if routing else plain
-            server = self._started(place, plain, full)
+            servers = [self._started(place, plain, full)]
         settings = self.settings
         window = None if settings.delay_ms is None else settings.delay_ms / 1000
         engine = SGLangEngine(
-            client=Client(server, Patience(settings.silence_s, settings.down_s)),
+            client=Client(servers, Patience(settings.silence_s, settings.down_s)),
             eos_ids=eos_ids,
             route_id=route_id,
             digest=digest,
@@ -112,12 +112,15 @@ class Fleet:
         for place in reversed(list(self.servers)):
             self.servers.pop(place).stop()
 
-    def _running(self, place: str) -> Server:
-        settings: ServerConfig = getattr(self.settings, place)
-        key = f"engine.sglang.{place}.url"
-        if not settings.url or not settings.url.startswith(("http://", "https://")):
-            raise must_be(key, "the http:// address of a running server", settings.url)
-        return Server(key=key, url=settings.url, patience=self.settings.down_s)
+    def _running(self, place: str) -> list[Server]:
+        given = getattr(self.settings, place).url
+        key, urls = f"engine.sglang.{place}.url", given if isinstance(given, list) else [given]
+        for url in urls:
+            if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+                raise must_be(key, "the http:// address of a running server, or several", given)
+        if not urls or len(set(urls)) < len(urls):
+            raise must_be(key, "addresses that differ", given)
+        return [Server(key=key, url=url, patience=self.settings.down_s) for url in urls]
 
     def _command(
         self, place: str, model: Source, routing: Mapping[str, Any], extra: Mapping[str, Any]
