@@ -135,7 +135,7 @@ def _begun_here(folder: Path) -> bool:
 def after_sweep(finished: Sequence[Outcome]) -> None:
     """After a sweep: one page over the runs of its jobs, in the sweep's own folder."""
     folders = [outcome.folder for outcome in finished if outcome.reported]
-    if not folders:
+    if not folders or not folders[0].name.isdigit():  # the numbers of a sweep's jobs
         return
     sweep = folders[0].parent
     if len(folders) > 1:
