@@ -1,6 +1,5 @@
 """One run at a time makes an artifact; a run's folder is its own."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from r2r.records import MANIFEST, write_json
-from r2r.stages.artifacts import LOCKS, MAKING, artifact
+from r2r.stages.artifacts import LOCKS, artifact
 from r2r.stages.main import own_folder
 
 HOLDER = """
@@ -93,26 +92,6 @@ def test_forced_the_old_one_stays_until_the_new_one_is_whole(folder):
     assert artifact("label", folder, True, make) is False
     assert (folder / "content").read_text() == "new"
     assert os.listdir(folder.parent) == ["abc"]
-
-
-def test_a_process_that_helps_takes_no_lock_and_no_folder_of_its_own(folder, monkeypatch):
-    """As strategy=ddp starts it, with the command of the run that trains."""
-    made = []
-
-    def train(to):
-        label = folder.with_name("labels-of-it")
-        monkeypatch.setenv(MAKING, json.dumps([-1, *json.loads(os.environ[MAKING])[1:]]))
-        assert artifact("label", label, True, made.append) is True
-        assert artifact("train", folder, True, made.append) is False
-        assert own_folder(folder) == folder and not folder.with_name("abc_2").exists()
-        monkeypatch.delenv(MAKING)
-        make(to)
-
-    (folder.parent / "labels-of-it").mkdir(parents=True)
-    monkeypatch.setenv(MAKING, json.dumps([os.getpid(), "", ""]))
-    artifact("train", folder, True, train)
-    (filled,) = made
-    assert filled.parent == folder.parent and filled != folder
 
 
 def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path):

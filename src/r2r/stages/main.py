@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
-from r2r.stages.artifacts import helping
 from r2r.stages.compose import STAGES, checked
 
 if TYPE_CHECKING:
@@ -114,8 +113,6 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
 
 def own_folder(folder: Path) -> Path:
     """``folder``, or where another run began in the same second, the next free ``folder_2``."""
-    if helping():
-        return folder
     own, number = folder, 1
     while not _begun_here(own):
         number += 1
