@@ -30,6 +30,7 @@ from job import assert_same, run, start
 JOB = ["labeler.prompts.limit=60", "labeler.shard_queries=10", "benchmark.limit=6",
        "trainer.max_epochs=3", "engine.max_batch=4", "threshold=0.1"]  # fmt: skip
 SYSTEMS = 4  # that the job scores
+STAGES = ("start", "label", "train", "calibrate", "evaluate", "report")
 ENDS = {
     signal.SIGKILL: ([-signal.SIGKILL], ""),
     signal.SIGTERM: ([143], "terminated; the same command goes on from here"),
@@ -43,7 +44,7 @@ DAY_S = 86_400
 @dataclass
 class Undisturbed:
     outputs: Path
-    seconds: float
+    seconds: dict[str, float]  # by stage
     bytes: int
 
 
@@ -66,16 +67,25 @@ class Tally:
 
 def undisturbed(folder: Path) -> Undisturbed:
     run(folder / "first", small=JOB)  # fills caches of the interpreter and of matplotlib
-    began = time.monotonic()
-    run(folder / "undisturbed", small=JOB)
-    seconds = time.monotonic() - began
+    seconds = timed(folder / "undisturbed")
     assert_same(folder / "first", folder / "undisturbed")
     files = [p for p in (folder / "undisturbed").rglob("*") if p.is_file() and not p.is_symlink()]
     return Undisturbed(folder / "undisturbed", seconds, sum(p.stat().st_size for p in files))
 
 
+def timed(outputs: Path) -> dict[str, float]:
+    """Run a job; how long each of its stages took."""
+    process, seconds, began = start(outputs, small=JOB), dict.fromkeys(STAGES, 0.0), 0.0
+    while process.poll() is None:
+        before, began = began, time.monotonic()
+        seconds[stage(outputs)] += began - before if before else 0.0
+        time.sleep(0.02)
+    ended(process, [0], "")
+    return seconds
+
+
 def stage(outputs: Path) -> str:
-    """What a job that is no more was doing."""
+    """What a job is doing, or was when it ended."""
     artifacts = outputs / "artifacts"
     for kind, name, count in (
         ("labels", "label", 1), ("router", "train", 1), ("calibration", "calibrate", 1),
@@ -110,25 +120,41 @@ def no_process_left(mark: str) -> None:
         time.sleep(0.2)
 
 
-def stopped(base: Undisturbed, outputs: Path, number: signal.Signals, share: float) -> str:
-    """Send a signal to a job when about ``share`` of its time has passed; the stage it was in."""
-    while True:
-        process = start(outputs, small=JOB, env={MARK: str(outputs)})
-        try:
-            process.wait(timeout=max(0.5, share * base.seconds))
-            share *= 0.9  # it was faster than the first one: another, earlier
-            process.communicate()
-            shutil.rmtree(outputs)
-        except subprocess.TimeoutExpired:
-            break
+@dataclass
+class Moment:
+    """When ``share`` of a stage's usual time has passed."""
+
+    stage: str
+    share: float
+
+
+def running_at(
+    moment: Moment, base: Undisturbed, outputs: Path, env: dict[str, str]
+) -> subprocess.Popen:
+    """A job that has come to a moment. Another one where it is faster now, and over by then."""
+    process = start(outputs, small=JOB, env=env)
+    while STAGES.index(stage(outputs)) < STAGES.index(moment.stage) and process.poll() is None:
+        time.sleep(0.02)
+    try:
+        process.wait(timeout=max(0.5, moment.share * base.seconds[moment.stage]))
+    except subprocess.TimeoutExpired:
+        return process
+    ended(process, [0], "")
+    shutil.rmtree(outputs)
+    return running_at(Moment(moment.stage, moment.share / 2), base, outputs, env)
+
+
+def stopped(base: Undisturbed, outputs: Path, number: signal.Signals, moment: Moment) -> str:
+    """Send a signal to a job at a moment; the stage it was in."""
+    process = running_at(moment, base, outputs, {MARK: str(outputs)})
     os.kill(process.pid, number)
     ended(process, *ENDS[number])
     no_process_left(str(outputs))
     return stage(outputs)
 
 
-def by_signal(number: signal.Signals, share: float) -> Callable[[Undisturbed, Path], str]:
-    return lambda base, outputs: stopped(base, outputs, number, share)
+def by_signal(number: signal.Signals, moment: Moment) -> Callable[[Undisturbed, Path], str]:
+    return lambda base, outputs: stopped(base, outputs, number, moment)
 
 
 @contextlib.contextmanager
@@ -179,7 +205,7 @@ def read_only(stages: str) -> Callable[[Undisturbed, Path], str]:
     return fault
 
 
-def clock_jumps(days: int, share: float) -> Callable[[Undisturbed, Path], str]:
+def clock_jumps(days: int, moment: Moment) -> Callable[[Undisturbed, Path], str]:
     """The clock is set to another day while the job runs."""
 
     def fault(base: Undisturbed, outputs: Path) -> str:
@@ -189,8 +215,7 @@ def clock_jumps(days: int, share: float) -> Callable[[Undisturbed, Path], str]:
             "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset),
             "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }  # fmt: skip
-        process = start(outputs, small=JOB, env=env)
-        time.sleep(share * base.seconds)
+        process = running_at(moment, base, outputs, env)
         offset.write_text(f"{days * DAY_S:+d}")
         where = stage(outputs)
         ended(process, [0], "")
@@ -203,7 +228,7 @@ def files_of_another_time(when: float) -> Callable[[Undisturbed, Path], str]:
     """A killed job goes on with files that are dated 1970 or 2040."""
 
     def fault(base: Undisturbed, outputs: Path) -> str:
-        where = stopped(base, outputs, signal.SIGKILL, 0.7)
+        where = stopped(base, outputs, signal.SIGKILL, Moment("evaluate", 0.5))
         for path in outputs.rglob("*"):
             os.utime(path, (when, when), follow_symlinks=False)
         return where
@@ -226,13 +251,15 @@ def faults(each: int, seed: int) -> list[tuple[str, str, list]]:
     rng = random.Random(seed)
     kinds: list[tuple[str, str, list]] = []
     for number in ENDS:
-        shares = [(n + rng.random()) / each for n in range(each)]  # all of the job's time
-        kinds.append((number.name, "", [by_signal(number, share) for share in shares]))
+        stages = rng.sample(STAGES, len(STAGES)) * each
+        moments = [Moment(name, rng.random()) for name in stages[:each]]
+        kinds.append((number.name, "", [by_signal(number, moment) for moment in moments]))
     mount, clock = why_not_mount(), "" if FAKETIME else "libfaketime is not installed"
     full = [on_full_disk(rng.uniform(*part)) for part in ((0, 0.2), (0.2, 0.5), (0.5, 0.9))]
     kinds.append(("disk full", mount, full))
     kinds.append(("read-only", mount, [read_only(s) for s in ("", "label", "label,train")]))
-    jumps = [clock_jumps(days, rng.uniform(0.3, 0.8)) for days in (-400, -1, 1, 400)]
+    days = dict(zip((-400, -1, 1, 400), ("label", "train", "evaluate", "label"), strict=True))
+    jumps = [clock_jumps(by, Moment(name, rng.random())) for by, name in days.items()]
     kinds.append(("clock jump", clock, jumps))
     dates = [files_of_another_time(when) for when in (0, 2_208_988_800)]
     kinds.append(("file dates", "", dates))

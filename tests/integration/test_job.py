@@ -63,6 +63,7 @@ def test_the_main_job_leaves_what_it_promises(undisturbed):
     names = ["config.yaml", "manifest.json", "results.json", "table.md", "table.tex",
              "table.csv", "report.html", "figures/pareto.png", "traces.md", "samples"]  # fmt: skip
     assert all((folder / name).exists() for name in names)
+    assert not os.path.lexists(outputs.parent / "latest")
     samples = [json.loads(line) for line in (folder / "samples" / "routed.jsonl").open()]
     by_llm = sum(sum(sample["trace"]["llm"]) for sample in samples)
     tokens = sum(len(sample["trace"]["tokens"]) for sample in samples)

@@ -68,9 +68,7 @@ def test_outside_the_repository_it_is_the_same_command(unpacked, tmp_path):
         [sys.executable, str(ROOT / "run.py"), "+experiment=main_table", "--cfg", "job"],
         capture_output=True, text=True, timeout=300, check=True,
     ).stdout  # fmt: skip
-    mine = here.replace(f"{unpacked}/r2r", "PACKAGE").replace(str(tmp_path), "PROJECT")
-    theirs = by_run_py.replace(f"{ROOT}/src/r2r", "PACKAGE").replace(str(ROOT), "PROJECT")
-    assert mine == theirs and "PACKAGE" in mine and "PROJECT/outputs" in mine
+    assert here == by_run_py and "nano/slm" in here
 
 
 def test_outside_the_repository_a_job_runs(unpacked, tmp_path):

@@ -23,13 +23,16 @@ def artifact(stage: str, folder: Path, force: bool, make: Callable[[Path], None]
     the old artifact stays until the new one is whole.
     """
     with _alone(stage, folder):
-        if (folder / MANIFEST).exists() and not force:
+        whole = (folder / MANIFEST).exists()
+        if whole and not force:
             return True
         _clear_leftovers(folder)
-        if force:
+        if whole:
             with whole_folder(folder) as temporary:
                 make(temporary)
             return False
+        if force and folder.exists():
+            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         make(folder)
         return False
