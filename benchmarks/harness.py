@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -158,8 +159,10 @@ class Shown:
     lines: Sequence[Sequence[str]]
 
     def table(self) -> Table:
-        made = Table(title=self.title, caption=self.caption, title_justify="left",
-                     caption_justify="left")  # fmt: skip
+        made = Table(
+            title=self.title, caption=self.caption, title_justify="left", caption_justify="left",
+            box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False,
+        )  # fmt: skip
         for number, name in enumerate(self.columns):
             made.add_column(name, justify="right" if number else "left", no_wrap=True)
         for line in self.lines:
@@ -177,9 +180,9 @@ def finish(
 ) -> None:
     """Print the table and the targets, and write ``<results>/<name>_<device>.json``."""
     load = os.getloadavg()[0]
-    record = provenance() | {"hardware": hardware(), "load_average": round(load, 2),
-                             "threads": given.threads, "clock": given.clock, "repeats": given.repeats}  # fmt: skip
-    record |= dict(about) | {"rows": rows, "targets": [asdict(t) | {"met": t.met} for t in targets]}
+    record: dict[str, Any] = provenance() | {"hardware": hardware(), "load_average": round(load, 2)}
+    record |= {key: getattr(given, key) for key in ("threads", "clock", "repeats")} | dict(about)
+    record |= {"rows": rows, "targets": [asdict(t) | {"met": t.met} for t in targets]}
     written = given.results / f"{name}_{clock.device}.json"
     write_json(written, record | {"shown": asdict(shown)})
     console = Console(width=80)

@@ -372,7 +372,11 @@ def _compiled(decoder: Any) -> Any:
     again at each call; what is compiled for another model is kept apart."""
 
     def inputs(guards: Sequence[Any]) -> list[bool]:
-        return [guard.guard_type in ("TENSOR_MATCH", "SHAPE_ENV") for guard in guards]
+        return [
+            guard.guard_type in ("TENSOR_MATCH", "SHAPE_ENV")
+            and not isinstance(guard.value, torch.nn.Parameter)
+            for guard in guards
+        ]
 
     return torch.compile(
         decoder, dynamic=True, isolate_recompiles=True, options={"guard_filter_fn": inputs}
