@@ -1,7 +1,7 @@
 """Labels per second, by step, beside a naive labeller that generates anew at each mismatch.
 
-    python benchmarks/labelling.py [--pairs nano medium] [--queries 30 8] [--repeats 2]
-    python benchmarks/labelling.py --pairs own --queries 30 pair=local pair.slm.path=... [key=value]
+    python benchmarks/labelling.py [--pair nano] [--queries 30] [--repeats 2] [key=value ...]
+    python benchmarks/labelling.py --pair own pair=local pair.slm.path=... pair.llm.path=...
 
 The keys are those of run.py. The naive labeller asks transformers' ``generate`` for the response
 and for every continuation, its whole prefix each time, one after the other. Both must come to the
@@ -46,6 +46,7 @@ from r2r.stages.label import sentences, think, verifier
 from r2r.stages.workbench import Workbench
 
 STEPS = ("respond", "read", "follow", "verify")
+QUERIES = {"nano": 30, "medium": 8, "own": 30}
 SHARE = 0.1  # of the medium pair's tokens that differ
 Labelled = dict[int, list[int]]  # of each query, by data_id: its labels, -1 for none
 
@@ -183,12 +184,12 @@ def measure(given: argparse.Namespace, name: str, count: int, overrides: list[st
 
 def main() -> int:
     parser = options(__doc__, repeats=2)
-    parser.add_argument("--pairs", nargs="+", choices=("nano", "medium", "own"),
-                        default=["nano", "medium"])  # fmt: skip
-    parser.add_argument("--queries", type=int, nargs="+", default=[30, 8], help="of each pair")
+    parser.add_argument("--pair", choices=QUERIES, help="own: that of the keys; else nano, medium")
+    parser.add_argument("--queries", type=int, help=f"how many ({QUERIES})")
     parser.add_argument("overrides", nargs="*", default=[])
     given = parsed(parser)
-    for name, count in zip(given.pairs, given.queries, strict=True):
+    for name in [given.pair] if given.pair else ("nano", "medium"):
+        count = given.queries or QUERIES[name]
         with tempfile.TemporaryDirectory() as folder:
             made = save_medium(Path(folder), SHARE, count) if name == "medium" else []
             measure(given, name, count, [*made, *given.overrides])

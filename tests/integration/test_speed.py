@@ -121,7 +121,7 @@ def test_memory(bench):
 
 
 def test_labelling(bench):
-    records = bench("labelling", "--pairs", "medium", "--queries", 4, "engine.max_batch=8")
+    records = bench("labelling", "--pair", "medium", "--queries", 4, "engine.max_batch=8")
     record = records["labelling_medium_cpu"]
     assert told(record)["answers labelled alike"]["met"]
     ours = by_system(record)["ours"]
