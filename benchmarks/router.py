@@ -72,7 +72,8 @@ def main() -> int:
             slm = AutoModelForCausalLM.from_config(Qwen3Config(**QWEN3_06B), dtype=torch.bfloat16)
             router = MLPRouter(
                 inputs=["hidden", "token", "logits"], normalize_input=False,
-                hidden_size=QWEN3_06B["hidden_size"], top_k=100, hidden_dims=PAPER[0], expansion=PAPER[1], dropout=0.1,
+                hidden_size=QWEN3_06B["hidden_size"], top_k=100, hidden_dims=PAPER[0],
+                expansion=PAPER[1], dropout=0.1,
                 token_embeddings=slm.eval().get_input_embeddings().weight,
             ).eval()  # fmt: skip
         size = sum(weight.numel() for weight in router.parameters()) / 1e6
