@@ -70,16 +70,14 @@ class Watch:
         for owner, name in self.replaced:
             object.__delattr__(owner, name)
 
-    def bare(self) -> tuple[float, float]:
-        """Seconds that all the forwards take alone: decoders, heads."""
+    def bare(self) -> float:
+        """Seconds that all the forwards take alone: decoder and head."""
         step = max(1, len(self.shapes) // SAMPLE)
         sample = [self._again(shape) for shape in self.shapes[step // 2 :: step]]
-        count = len(self.shapes)
-        hidden, head = (statistics.fmean(taken) for taken in zip(*sample, strict=True))
-        return count * hidden, count * head
+        return len(self.shapes) * statistics.fmean(sample) if sample else 0.0
 
     @torch.inference_mode()
-    def _again(self, shape: Shape) -> tuple[float, float]:
+    def _again(self, shape: Shape) -> float:
         engine, widths = self.engine, shape[2]
         layout = Layout(engine.cache, *shape, engine.head.weight)
         ids = [4] * sum(widths)
@@ -87,11 +85,9 @@ class Watch:
         taken = []
         for _ in range(3):
             began = clock()
-            hidden = engine._hidden(ids, layout)[last]
-            between = clock()
-            engine.head(hidden)
-            taken.append((between - began, clock() - between))
-        return statistics.median(t[0] for t in taken), statistics.median(t[1] for t in taken)
+            engine.head(engine._hidden(ids, layout)[last])
+            taken.append(clock() - began)
+        return statistics.median(taken)
 
     def gigabytes(self) -> float:
         """Weights that the forwards read from memory: the decoder's and the head's, every time."""
@@ -105,12 +101,11 @@ def parts(watches: list[Watch], wall: float) -> dict[str, float]:
     """Shares of the wall time. ``efficiency``: the forwards alone; ``router``: scores; ``layout``:
     what is laid out before a forward; ``pick``: the token's choice, and what decoder and head took
     above their bare time; ``loop``: between the steps."""
-    bare = [watch.bare() for watch in watches if watch.shapes]
     total: dict[str, float] = defaultdict(float)
     for watch in watches:
         for part, seconds in watch.seconds.items():
             total[part] += seconds
-    alone = sum(map(sum, bare))
+    alone = sum(watch.bare() for watch in watches)
     return {
         "efficiency": alone / wall,
         "router": total["router"] / wall,
