@@ -98,9 +98,12 @@ def interleaved(
     """What each system returned, round by round: whatever the machine does hits all of them.
     The first ``warmups`` rounds are not kept. Says on stderr how far it is."""
     found: dict[str, list[Any]] = {name: [] for name in systems}
+    told = time.monotonic()
     for round_ in range(-warmups, repeats):
         for name, run in systems.items():
-            print(f"round {round_ + 1} of {repeats}: {name}", file=sys.stderr, flush=True)
+            if time.monotonic() - told > 2:
+                print(f"round {round_ + 1} of {repeats}: {name}", file=sys.stderr, flush=True)
+                told = time.monotonic()
             made = run()
             if round_ >= 0:
                 found[name].append(made)
