@@ -30,7 +30,7 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-BENCHES := decode router training labelling startup
+BENCHES := decode lengths router training labelling startup
 bench: $(READY) ## speed beside the peers, some minutes (benchmarks/README.md)
 	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 

@@ -1,17 +1,17 @@
 """Routed generation on the torch engine beside transformers' generate and assisted generation.
 
-    python benchmarks/decode.py [--pairs nano medium SLM,LLM] [--tokens 256] [--batches 1 8 32]
-                                [--shares 0 5 10 15 30 100] [--patience 0 16 64] [--compile]
+    python benchmarks/decode.py [--pairs nano medium SLM,LLM] [--batches 1 8 32] [--tokens 64]
+                                [--shares 0 10 100] [--patience 16] [--compile]
 
 Every system answers the same random prompts greedily, with ``--tokens`` tokens, end of text or
-not. ``eff``: of the wall time, what the model forwards that were needed take alone: a sample of
-the run's own forwards is run again, on tensors that lie ready and with nothing around them.
-``rtr``: of the wall time, the router's. ``rows``: requests in a forward of the LLM.
-``--lengths``: also the routed system's tokens/s and KV cache by length of the answer, at batch 1.
+not. A table and a record for each pair and batch size. ``eff`` to ``loop``: where the wall time
+goes (benchmarks/watch.py); ``bound``: of the wall time, what reading the weights of all its
+forwards takes at the memory's measured speed.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -19,61 +19,36 @@ from functools import partial
 from typing import Any
 
 import torch
-from harness import clock, finish, interleaved, middle, options, parsed, spread, table
-from pairs import PROMPT, Pair, load_pair
-from rich.table import Table
+from harness import (
+    Shown,
+    Target,
+    clock,
+    finish,
+    interleaved,
+    middle,
+    on_device,
+    options,
+    parsed,
+    ratio,
+    spread,
+)
+from pairs import Pair, load_pair
+from watch import Watch, bandwidth, parts
 
-from r2r.engines.torch.attention import Layout
-from r2r.engines.torch.engine import Job, TorchEngine
 from r2r.generators.base import Generator
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
 
-SAMPLE = 12  # forwards of each engine that are run again
-
-Shape = tuple[list[int], list[int], list[int]]  # slots, starts, widths
-Run = Callable[[], dict[str, float]]
-
-
-class Watch:
-    """The forwards of an engine, by shape."""
-
-    def __init__(self, engine: TorchEngine):
-        self.engine, self.shapes = engine, []
-        self.forward = engine._forward
-        engine._forward = self._watched  # type: ignore[method-assign]
-
-    def _watched(self, jobs: list[Job]) -> None:
-        slots, starts = [job.place.index for job in jobs], [len(job.place.tokens) for job in jobs]
-        widths = [len(job.text) - start for job, start in zip(jobs, starts, strict=True)]
-        self.shapes.append((slots, starts, widths))
-        self.forward(jobs)
-
-    def stop(self) -> None:
-        self.engine._forward = self.forward  # type: ignore[method-assign]
-
-    def bare_seconds(self) -> float:
-        """What all the forwards take alone: decoder and head."""
-        step = max(1, len(self.shapes) // SAMPLE)
-        sample = [self._bare(shape) for shape in self.shapes[step // 2 :: step]]
-        return len(self.shapes) * statistics.fmean(sample) if sample else 0.0
-
-    @torch.inference_mode()
-    def _bare(self, shape: Shape) -> float:
-        engine, widths = self.engine, shape[2]
-        layout = Layout(engine.cache, *shape, engine.head.weight)
-        ids = [4] * sum(widths)
-        last = torch.tensor(widths).cumsum(0) - 1
-        taken = []
-        for _ in range(3):
-            began = clock()
-            engine.head(engine._hidden(ids, layout)[last])
-            taken.append(clock() - began)
-        return statistics.median(taken)
+PARTS = ("efficiency", "router", "layout", "pick", "loop", "bound")
+AT = 10  # per cent: the LLM share of which the targets speak
+Run = Callable[[int], dict[str, float]]  # tokens to write -> figures
 
 
-def ours(pair: Pair, generator: Generator, batch: int, tokens: int) -> dict[str, float]:
-    """One run of ours, then its forwards alone."""
+def ours(
+    pair: Pair, generator: Generator, batch: int, speed: float, share: float, tokens: int
+) -> dict[str, float]:
+    """One run of ours, then its forwards alone. ``speed``: of the memory, GB/s."""
+    pair.share(share)
     pair.ours()
     prompts = pair.prompts(batch, tokens)
     if isinstance(generator, Routed):
@@ -82,40 +57,30 @@ def ours(pair: Pair, generator: Generator, batch: int, tokens: int) -> dict[str,
         assert isinstance(generator, Single)
         engines = [generator.engine]
     watches = [Watch(engine) for engine in engines]
-    scored = [0.0]
-    score = pair.router.inner.score
-
-    def timed(signals: Any) -> Any:
-        began = clock()
-        made = score(signals)
-        scored[0] += clock() - began
-        return made
-
-    pair.router.inner.score = timed  # type: ignore[method-assign]
     began = clock()
     traces = generator.generate(prompts)
     seconds = clock() - began
-    pair.router.inner.score = score  # type: ignore[method-assign]
     for watch in watches:
         watch.stop()
     written = sum(len(trace.steps) for trace in traces)
     found = {
         "tokens_per_s": written / seconds,
         "llm_share": sum(trace.count("llm") for trace in traces) / written,
-        "efficiency": sum(watch.bare_seconds() for watch in watches) / seconds,
-    }
+        "bound": sum(watch.gigabytes() for watch in watches) / speed / seconds,
+    } | parts(watches, seconds)
     if isinstance(generator, Routed):
-        rows = [len(shape[0]) for shape in watches[1].shapes]
-        found["router"] = scored[0] / seconds
-        found["llm_rows"] = statistics.fmean(rows) if rows else 0.0
+        extends = [len(slots) for slots, _, widths in watches[1].shapes if min(widths) < 64]
+        found["llm_rows"] = statistics.fmean(extends) if extends else 0.0
     return found
 
 
-def transformers(pair: Pair, name: str, batch: int, tokens: int) -> dict[str, float]:
+def transformers(pair: Pair, name: str, batch: int, share: float, tokens: int) -> dict[str, float]:
     """One run of ``generate`` with a model, or of ``assisted`` generation (batch 1 only)."""
+    pair.share(share)
     pair.peers()
     model = pair.slm if name == "slm" else pair.llm
-    ids = torch.tensor([prompt.tokens for prompt in pair.prompts(batch, tokens)])
+    prompts = [prompt.tokens for prompt in pair.prompts(batch, tokens)]
+    ids = torch.tensor(prompts, device=model.device)
     helper = {"assistant_model": pair.slm} if name == "assisted" else {}
     began = clock()
     made = model.generate(
@@ -126,97 +91,107 @@ def transformers(pair: Pair, name: str, batch: int, tokens: int) -> dict[str, fl
     return {"tokens_per_s": (made.numel() - ids.numel()) / seconds}
 
 
-def compare(pair: Pair, batch: int, given: Any) -> list[dict[str, Any]]:
-    """A row for each system at one batch size."""
-    rows = []
-    modes = [(False, "")] + ([(True, ", c")] if given.compile else [])
-    for number, share in enumerate(given.shares):
-        pair.share(share / 100)
-        systems: dict[str, Callable[[int], dict[str, float]]] = {}
-        if number == 0:
-            for name in ("slm", "llm"):
-                systems[f"generate {name}"] = partial(transformers, pair, name, batch)
-                for compiled, mark in modes:
-                    generator = pair.single(name, batch, compiled)
-                    systems[f"ours {name}{mark}"] = partial(ours, pair, generator, batch)
+def systems(pair: Pair, batch: int, given: argparse.Namespace, speed: float) -> dict[str, Run]:
+    """By name: ``generate slm``, ``ours llm``, ``assisted 10``, ``routed 10`` (LLM share in %)."""
+    found: dict[str, Run] = {}
+    modes = {"": False} | ({" (c)": True} if given.compile else {})
+    for name in ("slm", "llm"):
+        found[f"generate {name}"] = partial(transformers, pair, name, batch, 0.0)
+        for mark, compiled in modes.items():
+            generator = pair.single(name, batch, compiled)
+            found[f"ours {name}{mark}"] = partial(ours, pair, generator, batch, speed, 0.0)
+    routed = {mark: pair.routed(batch, given.patience, mode) for mark, mode in modes.items()}
+    for share in given.shares:
         if batch == 1:
-            systems["assisted"] = partial(transformers, pair, "assisted", batch)
-        for patience in given.patience if batch > 1 else given.patience[:1]:
-            label = "routed" if len(given.patience) == 1 else f"routed, p={patience}"
-            for compiled, mark in modes:
-                generator = pair.routed(batch, patience, compiled)
-                systems[f"{label}{mark}"] = partial(ours, pair, generator, batch)
-        for run in systems.values():
-            run(min(8, given.tokens))  # warms up
-        timed = {name: partial(run, given.tokens) for name, run in systems.items()}
-        for name, found in interleaved(timed, given.repeats, warmups=0).items():
-            row = {"pair": pair.name, "batch": batch, "system": name, "share": share}
-            row["spread"] = spread([run["tokens_per_s"] for run in found])
-            rows.append(row | middle(found))
-    return rows
+            found[f"assisted {share:g}"] = partial(
+                transformers, pair, "assisted", batch, share / 100
+            )
+        for mark, generator in routed.items():
+            found[f"routed {share:g}{mark}"] = partial(
+                ours, pair, generator, batch, speed, share / 100
+            )
+    return found
 
 
-def by_length(pair: Pair, lengths: list[int]) -> list[dict[str, Any]]:
-    """Tokens/s and KV bytes of the routed system at batch 1, by length of the answer."""
-    rows = []
-    for tokens in lengths:
-        generator = pair.routed(1, 0, False)
-        found = ours(pair, generator, 1, tokens)
-        held, least = 0, 0
-        for engine in (generator.slm, generator.llm):
-            assert isinstance(engine, TorchEngine)
-            for keys, values in engine.cache.layers.values():
-                held += keys.nbytes + values.nbytes
-                least += (keys.nbytes + values.nbytes) // keys.shape[2] * (PROMPT + tokens)
-        rows.append({"pair": pair.name, "length": tokens, "kv_mb": held / 1e6,
-                     "kv_needed_mb": least / 1e6} | found)  # fmt: skip
-    return rows
+def targets(pair: str, batch: int, runs: dict[str, list[Any]]) -> list[Target]:
+    """What was asked of the pairs that everybody has; nothing of others."""
+    rates = {name: [run["tokens_per_s"] for run in found] for name, found in runs.items()}
+    routed, made = f"routed {AT}", []
+    if pair not in ("nano", "medium"):
+        return made
+
+    def beside(what: str, above: str, below: str, wanted: float) -> None:
+        if above in rates and below in rates:
+            made.append(Target(what, ratio(rates[above], rates[below]), wanted))
+
+    if batch in (1, 32) and routed in runs:
+        least = 0.6 if pair == "nano" else 0.85
+        made.append(Target("efficiency, routed", middle(runs[routed])["efficiency"], least))
+    if pair == "medium" and routed in runs:
+        made.append(Target("router's share", middle(runs[routed])["router"], 0.06, most=True))
+    if pair == "medium" or batch == 1:
+        for name in ("slm", "llm"):
+            wanted = 1.0 if pair == "medium" else 2.0
+            for mark in ("", " (c)"):
+                what = f"ours{mark} / generate, {name}"
+                beside(what, f"ours {name}{mark}", f"generate {name}", wanted)
+    if pair == "medium" and batch == 1:
+        beside("routed / assisted", routed, f"assisted {AT}", 1.5)
+        beside("routed / ours llm", routed, "ours llm", 3.0)
+    return made
 
 
-def shown(pair: Pair, rows: list[dict[str, Any]]) -> Table:
+def shown(pair: Pair, batch: int, tokens: int, rows: list[dict[str, Any]]) -> Shown:
     lines = []
     for row in rows:
-        share = f"{100 * row['llm_share']:.0f}" if "llm_share" in row else ""
-        if row["system"] == "assisted":
-            share = f"({row['share']:.0f})"
-        lines.append([
-            row["system"], str(row["batch"]), share, f"{row['tokens_per_s']:.1f}",
-            f"{100 * row['spread']:.0f}",
-            *(f"{100 * row[key]:.0f}" if key in row else "" for key in ("efficiency", "router")),
-            f"{row['llm_rows']:.1f}" if "llm_rows" in row else "",
-        ])  # fmt: skip
+        shares = [f"{100 * row[key]:.0f}" if key in row else "" for key in ("llm_share", *PARTS)]
+        rows_ = f"{row['llm_rows']:.1f}" if "llm_rows" in row else ""
+        lines.append([row["system"], f"{row['tokens_per_s']:.1f}", f"{100 * row['spread']:.0f}",
+                      *shares, rows_])  # fmt: skip
     sizes = f"{pair.params_m('slm'):.1f} M and {pair.params_m('llm'):.1f} M"
-    caption = "LLM%: of the tokens (assisted: drafts the LLM rejects). ±, eff, rtr: %."
-    columns = ("system", "batch", "LLM%", "tok/s", "±", "eff", "rtr", "rows")
-    return table(f"{pair.name}: {sizes}", caption, columns, lines)
+    title = f"{pair.name} ({sizes}), batch {batch}, {tokens} new tokens"
+    caption = (
+        "LLM, ± and all to the right: %. eff, rtr, lay, pick, loop: parts of the wall time.\n"
+        "bound: reading the weights. rows: requests in a forward of the LLM."
+    )
+    columns = ("system", "tok/s", "±", "LLM", "eff", "rtr", "lay", "pick", "loop", "bound", "rows")
+    return Shown(title, caption, columns, lines)
+
+
+def compare(pair: Pair, batch: int, given: argparse.Namespace, speed: float) -> None:
+    """One pair at one batch size: measured, shown and written."""
+    every = systems(pair, batch, given, speed)
+    for run in every.values():
+        run(min(8, given.tokens))  # warms up
+    timed = {name: partial(run, given.tokens) for name, run in every.items()}
+    runs = interleaved(timed, given.repeats, warmups=0)
+    rows = []
+    for name, found in runs.items():
+        rates = [run["tokens_per_s"] for run in found]
+        rows.append({"system": name, "spread": spread(rates)} | middle(found))
+    name = pair.name if pair.name in ("nano", "medium") else "own"
+    about = {
+        "pair": pair.name, "batch": batch, "tokens": given.tokens, "patience": given.patience,
+        "dtype": str(pair.llm.dtype), "memory_gb_per_s": speed,
+    }  # fmt: skip
+    finish(given, f"decode_{name}_{batch}", rows, about, shown(pair, batch, given.tokens, rows),
+           targets(pair.name, batch, runs))  # fmt: skip
 
 
 def main() -> int:
-    parser = options(__doc__, repeats=2)
+    parser = on_device(options(__doc__, repeats=2))
     parser.add_argument("--pairs", nargs="+", default=["nano", "medium"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--shares", type=float, nargs="+", default=[10])
-    parser.add_argument("--patience", type=int, nargs="+", default=[16])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 10, 100])
+    parser.add_argument("--patience", type=int, default=16)
     parser.add_argument("--compile", action="store_true", help="ours also compiled (c)")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--lengths", type=int, nargs="*", default=[])
-    parser.add_argument("--name", default="decode", help="of the record")
     given = parsed(parser)
-    rows, tables = [], []
+    speed = bandwidth(given.device)
     for name in given.pairs:
-        pair = load_pair(name, "float32" if name == "nano" else "bfloat16")
-        mine = [row for batch in given.batches for row in compare(pair, batch, given)]
-        tables.append(shown(pair, mine))
-        lengths = by_length(pair, given.lengths)
-        if lengths:
-            lines = [
-                [str(row["length"]), f"{row['tokens_per_s']:.1f}", f"{row['kv_mb']:.1f}",
-                 f"{row['kv_needed_mb']:.1f}"] for row in lengths
-            ]  # fmt: skip
-            columns = ("answer", "tok/s", "KV MB", "of which needed")
-            tables.append(table(f"{name}: by length, batch 1", "", columns, lines))
-        rows += mine + lengths
-    finish(given.name, rows, {"repeats": given.repeats, "tokens": given.tokens}, *tables)
+        pair = load_pair(name, given.device)
+        for batch in given.batches:
+            compare(pair, batch, given, speed)
     return 0
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,16 +22,23 @@ from r2r.records import write_json
 from r2r.stages.main import provenance
 
 RESULTS = Path(__file__).parent / "results"
-# On a machine that others use too, with one thread: what the work itself took.
+
+
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 class Clock:
-    """The seconds that all figures are in."""
+    """Seconds; on a GPU, of work that is done rather than asked for."""
 
-    kind = "wall"
+    device, kind = "cpu", "wall"
 
     def __call__(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return self.host()
+
+    def host(self) -> float:
+        """Without waiting for the GPU."""
         return CLOCKS[self.kind]()
 
 
@@ -39,26 +50,60 @@ def options(doc: str | None, repeats: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=repeats, help="timed rounds")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: with --threads 1")
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: what the work took of one thread, on a machine that others use",
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    return parser
+
+
+def on_device(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """For comparisons that a GPU can run."""
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=found)
     return parser
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options given; threads and clock are set from here on."""
+    """The options given; threads and device are set from here on. Exits where there is no GPU
+    and one is asked for."""
     given = parser.parse_args()
+    if given.clock == "cpu" and given.threads != 1:
+        parser.error(f"--threads must be 1 with --clock cpu, got {given.threads}")
     torch.set_num_threads(given.threads)
-    clock.kind = given.clock
+    clock.kind, clock.device = given.clock, getattr(given, "device", "cpu")
+    if clock.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device must be cpu on this machine, got cuda and found no GPU")
+    if clock.device == "cpu" and hasattr(given, "device") and not torch.cuda.is_available():
+        print("No GPU here: figures are the CPU's.", file=sys.stderr)
     return given
+
+
+def hardware() -> str:
+    """The name of what computes."""
+    if clock.device == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
 
 
 def interleaved(
     systems: Mapping[str, Callable[[], Any]], repeats: int, warmups: int = 1
 ) -> dict[str, list[Any]]:
     """What each system returned, round by round: whatever the machine does hits all of them.
-    The first ``warmups`` rounds are not kept."""
+    The first ``warmups`` rounds are not kept. Says on stderr how far it is."""
     found: dict[str, list[Any]] = {name: [] for name in systems}
+    told = time.monotonic()
     for round_ in range(-warmups, repeats):
         for name, run in systems.items():
+            if time.monotonic() - told > 2:
+                print(f"round {round_ + 1} of {repeats}: {name}", file=sys.stderr, flush=True)
+                told = time.monotonic()
             made = run()
             if round_ >= 0:
                 found[name].append(made)
@@ -79,25 +124,73 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """80 columns; the first column is text, the others are figures."""
-    shown = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    for number, name in enumerate(columns):
-        shown.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
-    return shown
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median over rounds of one system's figure by another's in the same round."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def finish(name: str, rows: list[dict[str, Any]], about: dict[str, Any], *shown: Table) -> None:
-    """Print the tables and write ``results/<name>.json``."""
+@dataclass(frozen=True)
+class Target:
+    """A figure that is wanted, and what came: at least ``wanted``, or at most where ``most``."""
+
+    what: str
+    found: float
+    wanted: float
+    most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.found <= self.wanted if self.most else self.found >= self.wanted
+
+    def cells(self) -> tuple[str, ...]:
+        sign = "<=" if self.most else ">="
+        return (
+            self.what,
+            f"{sign} {self.wanted:,g}",
+            f"{self.found:,.3g}" if abs(self.found) < 1000 else f"{self.found:,.0f}",
+            "yes" if self.met else "no",
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table: the first column is text, the others are figures; 80 columns."""
+
+    title: str
+    caption: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+    def table(self) -> Table:
+        made = Table(
+            title=self.title, caption=self.caption, title_justify="left", caption_justify="left",
+            box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False,
+        )  # fmt: skip
+        for number, name in enumerate(self.columns):
+            made.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for line in self.lines:
+            made.add_row(*line)
+        return made
+
+
+def finish(
+    given: argparse.Namespace,
+    name: str,
+    rows: list[dict[str, Any]],
+    about: Mapping[str, Any],
+    shown: Shown,
+    targets: Sequence[Target] = (),
+) -> None:
+    """Print the table and the targets, and write ``<results>/<name>_<device>.json``."""
     load = os.getloadavg()[0]
-    written = RESULTS / f"{name}.json"
-    known = {"load_average": round(load, 2), "threads": torch.get_num_threads(),
-             "clock": clock.kind}  # fmt: skip
-    write_json(written, provenance() | known | about | {"rows": rows})
+    record: dict[str, Any] = provenance() | {"hardware": hardware(), "load_average": round(load, 2)}
+    record |= {key: getattr(given, key) for key in ("threads", "clock", "repeats")} | dict(about)
+    record |= {"rows": rows, "targets": [asdict(t) | {"met": t.met} for t in targets]}
+    written = given.results / f"{name}_{clock.device}.json"
+    write_json(written, record | {"shown": asdict(shown)})
     console = Console(width=80)
-    for each in shown:
-        console.print(each)
-    print(f"load average at the end: {load:.1f}; written to {written.relative_to(Path.cwd())}"
-          if written.is_relative_to(Path.cwd()) else f"written to {written}")  # fmt: skip
+    console.print(shown.table())
+    if targets:
+        columns = ("target", "wanted", "found", "met")
+        console.print(Shown("", "", columns, [target.cells() for target in targets]).table())
+    print(f"load average at the end: {load:.1f}; written to {written}", flush=True)

@@ -1,14 +1,16 @@
 """Labels per second, by step, beside a naive labeller that generates anew at each mismatch.
 
-    python benchmarks/labelling.py [--queries 30] [--repeats 3] [key=value ...]
+    python benchmarks/labelling.py [--pair nano] [--queries 30] [--repeats 2] [key=value ...]
+    python benchmarks/labelling.py --pair own pair=local pair.slm.path=... pair.llm.path=...
 
-The keys are those of run.py (default: the nano pair). The naive labeller asks transformers'
-``generate`` for the response and for every continuation, its whole prefix each time, one after
-the other. Both must come to the same labels.
+The keys are those of run.py. The naive labeller asks transformers' ``generate`` for the response
+and for every continuation, its whole prefix each time, one after the other. Both must come to the
+same labels.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
@@ -20,7 +22,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import clock, finish, interleaved, middle, options, parsed, spread, table
+from harness import (
+    Shown,
+    Target,
+    clock,
+    finish,
+    interleaved,
+    middle,
+    options,
+    parsed,
+    ratio,
+    spread,
+)
+from pairs import save_medium
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import r2r.labeling.labeler as steps
@@ -32,6 +46,8 @@ from r2r.stages.label import sentences, think, verifier
 from r2r.stages.workbench import Workbench
 
 STEPS = ("respond", "read", "follow", "verify")
+QUERIES = {"nano": 30, "medium": 8, "own": 30}
+SHARE = 0.1  # of the medium pair's tokens that differ
 Labelled = dict[int, list[int]]  # of each query, by data_id: its labels, -1 for none
 
 
@@ -106,7 +122,7 @@ def naive(bench: Workbench, queries: list[Query]) -> dict[str, Any]:
     began = clock()
     for data_id, query in enumerate(queries):
         answer = go_on(query.tokens, min(config.max_new_tokens, 1024))
-        if answer[-1] not in pair.eos_ids or ends["think_end"] not in answer:
+        if answer[-1] not in pair.eos_ids or ends["think_end"] not in (None, *answer):
             continue
         response = Response(query, data_id, answer)
         with torch.no_grad():
@@ -134,36 +150,49 @@ def naive(bench: Workbench, queries: list[Query]) -> dict[str, Any]:
     return {"labels_per_s": sum(map(len, labels.values())) / whole, "labels": labels}
 
 
-def main() -> int:
-    parser = options(__doc__, repeats=2)
-    parser.add_argument("--queries", type=int, default=30)
-    parser.add_argument("overrides", nargs="*", default=[])
-    given = parsed(parser)
-    bench = Workbench(*compose(given.overrides))
-    asked = bench.queries[: given.queries]
+def measure(given: argparse.Namespace, name: str, count: int, overrides: list[str]) -> None:
+    """One pair: measured, shown and written."""
+    bench = Workbench(*compose(overrides))
+    asked = bench.queries[:count]
     queries = [Query(key, bench.pair.encode(question), question) for key, question in asked]
-    for name in ("slm", "llm"):
-        bench.model(name)
+    for model in ("slm", "llm"):
+        bench.model(model)
+    small = queries[:3]  # warms up
+    ours(bench, small)
     runs = interleaved(
         {"ours": lambda: ours(bench, queries), "naive": lambda: naive(bench, queries)},
-        given.repeats,
-    )
+        given.repeats, warmups=0,
+    )  # fmt: skip
     labels = [run.pop("labels") for found in runs.values() for run in found]
     pairs = [(labels[0].get(key), other.get(key)) for other in labels[1:] for key in labels[0]]
     same = statistics.fmean(one == other for one, other in pairs)
     rows, lines = [], []
-    for name, found in runs.items():
-        rate = [run["labels_per_s"] for run in found]
-        row = {"system": name, "spread": spread(rate)} | middle(found)
+    for system, found in runs.items():
+        rates = [run["labels_per_s"] for run in found]
+        row = {"system": system, "spread": spread(rates)} | middle(found)
         rows.append(row)
         parts = [f"{100 * row[step]:.0f}" if step in row else "" for step in STEPS]
-        lines.append([name, f"{row['labels_per_s']:.0f}", f"{100 * row['spread']:.0f}", *parts])
-    caption = f"±, steps: %. Answers with the same labels in every run: {100 * same:.1f} %."
-    columns = ("labeller", "labels/s", "±", *STEPS)
-    about = {"repeats": given.repeats, "queries": given.queries, "pair": bench.config.pair.name,
-             "same_labels": same}  # fmt: skip
-    shown = table(f"{bench.config.pair.name}, {given.queries} queries", caption, columns, lines)
-    finish("labelling", rows, about, shown)
+        lines.append([system, f"{row['labels_per_s']:.1f}", f"{100 * row['spread']:.0f}", *parts])
+    wanted = ratio(*([run["labels_per_s"] for run in found] for found in runs.values()))
+    targets = [Target("ours / naive", wanted, 5.0), Target("answers labelled alike", same, 1.0)]
+    count_all = sum(map(len, labels[0].values()))
+    title = f"{name}: {len(queries)} queries, {count_all:,} labels"
+    shown = Shown(title, "steps: % of the time.", ("labeller", "labels/s", "± %", *STEPS), lines)
+    about = {"queries": len(queries), "labels": count_all, "pair": bench.config.pair.name}
+    finish(given, f"labelling_{name}", rows, about, shown, targets)
+
+
+def main() -> int:
+    parser = options(__doc__, repeats=2)
+    parser.add_argument("--pair", choices=QUERIES, help="own: that of the keys; else nano, medium")
+    parser.add_argument("--queries", type=int, help=f"how many ({QUERIES})")
+    parser.add_argument("overrides", nargs="*", default=[])
+    given = parsed(parser)
+    for name in [given.pair] if given.pair else ("nano", "medium"):
+        count = given.queries or QUERIES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            made = save_medium(Path(folder), SHARE, count) if name == "medium" else []
+            measure(given, name, count, [*made, *given.overrides])
     return 0
 
 

@@ -8,11 +8,20 @@ leaves to the SLM, and both write what the LLM writes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import r2r
 from r2r.engines.base import Sampling
@@ -32,6 +41,7 @@ SHAPES = {  # hidden, layers, intermediate, heads, KV heads, head size: 33 M and
     "slm": (384, 12, 1152, 6, 2, 64),
     "llm": (1024, 28, 3072, 16, 8, 128),
 }
+SENTENCE, ANSWER = 24, 192  # numbers: of a sentence of the medium pair, of its answers at most
 ROUTER = {"nano": ([32, 32], 2), "medium": ([256, 256, 256], 4)}  # widths, expansion
 
 
@@ -117,9 +127,9 @@ def _rest(batch: int) -> dict[str, Any]:
     return {"tokenizer": Words(), "context": 8192, "concurrency": batch}
 
 
-def load_pair(name: str, dtype: str) -> Pair:
-    """``nano``, ``medium``, or ``SLM,LLM`` by path. Floats of ``dtype``; on the CPU."""
-    kind = getattr(torch, dtype)
+def load_pair(name: str, device: str = "cpu") -> Pair:
+    """``nano`` (float32), ``medium``, or ``SLM,LLM`` by path (both bfloat16)."""
+    kind = torch.float32 if name == "nano" else torch.bfloat16
     if name == "medium":
         slm, llm = (_made(which, kind) for which in ("slm", "llm"))
         for model in (slm, llm):
@@ -128,6 +138,7 @@ def load_pair(name: str, dtype: str) -> Pair:
         assets = f"{r2r.__path__[0]}/assets/nano"
         paths = (f"{assets}/slm", f"{assets}/llm") if name == "nano" else name.split(",")
         slm, llm = (AutoModelForCausalLM.from_pretrained(path, dtype=kind) for path in paths)
+    slm, llm = slm.to(device).eval(), llm.to(device).eval()
     shape = slm.config.get_text_config()
     widths, expansion = ROUTER.get(name, ROUTER["medium"])
     inner = MLPRouter(
@@ -135,8 +146,8 @@ def load_pair(name: str, dtype: str) -> Pair:
         hidden_size=shape.hidden_size, top_k=min(100, shape.vocab_size), hidden_dims=widths,
         expansion=expansion, dropout=0.1, token_embeddings=slm.get_input_embeddings().weight,
     )  # fmt: skip
-    router = Pattern(inner, position=0 if name == "medium" else 7).eval()
-    return Pair(name, slm.eval(), llm.eval(), router)
+    router = Pattern(inner, position=0 if name == "medium" else 7).to(device).eval()
+    return Pair(name, slm, llm, router)
 
 
 def _made(which: str, dtype: torch.dtype) -> Any:
@@ -166,7 +177,41 @@ def _made(which: str, dtype: torch.dtype) -> Any:
 def _count(model: Any, wrong: float) -> None:
     """Set the head so that number n is followed by n + 1; by its odd twin on a share of them."""
     number = model.model.embed_tokens.weight[::2].roll(1, dims=0)
-    odd = divergent(torch.arange(VOCAB // 2), wrong).to(number.dtype)[:, None]
+    odd = divergent(torch.arange(VOCAB // 2), wrong).to(number)[:, None]
     head = model.lm_head.weight
     head[::2] = number * (1 - odd / 2)
     head[1::2] = number * (0.5 + odd / 2)
+
+
+def save_medium(folder: Path, share: float, queries: int) -> list[str]:
+    """The medium pair as model folders, ``queries`` questions for it, and run.py's keys for them.
+
+    On a ``share`` of the tokens the SLM differs from the LLM. Every SENTENCE-th number ends a
+    sentence, every ANSWER-th an answer.
+    """
+    vocab = {"?": 0} | {_word(token): token for token in range(2, VOCAB)}  # 1: the route token
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ends = list(range(2 * ANSWER - 2, VOCAB, 2 * ANSWER))
+    pair = load_pair("medium")
+    pair.share(share)
+    for name in ("slm", "llm"):
+        model = getattr(pair, name)
+        model.config.eos_token_id = model.generation_config.eos_token_id = ends
+        model.save_pretrained(folder / name)
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, unk_token="?", eos_token=_word(ends[0])
+        ).save_pretrained(folder / name)
+    asked = [" ".join(map(_word, prompt.tokens)) for prompt in pair.prompts(queries, 1)]
+    lines = [json.dumps({"question": question}) + "\n" for question in asked]
+    (folder / "questions.jsonl").write_text("".join(lines))
+    return [
+        "pair=local", "pair.name=medium", "pair.dtype=bfloat16", "engine.max_batch=32",
+        *(f"pair.{name}.path={folder / name}" for name in ("slm", "llm")),
+        f"labeler.prompts.data_files={folder / 'questions.jsonl'}",
+    ]  # fmt: skip
+
+
+def _word(token: int) -> str:
+    """Short, and with a full stop, where it ends a sentence."""
+    return f"w{token}" if (token // 2 + 1) % SENTENCE else f"{np.base_repr(token, 36)}."

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from harness import clock, finish, interleaved, options, parsed, spread, table
+from harness import Shown, clock, finish, interleaved, middle, options, parsed, spread
 from pairs import ROUTER, load_pair
 from transformers import AutoModelForCausalLM, Qwen3Config
 
@@ -30,7 +30,7 @@ HELD = 256  # tokens that each request already has
 
 
 def measure(engine: TorchEngine, router: MLPRouter, batch: int, repeats: int) -> dict[str, float]:
-    """Milliseconds of a step, of its scores together and one by one (medians)."""
+    """Milliseconds of a step, of its scores together and one by one: medians, and the spread."""
     rows = list(range(batch))
     with torch.inference_mode():
         layout = Layout(engine.cache, rows, [HELD] * batch, [1] * batch, engine.head.weight)
@@ -53,8 +53,9 @@ def measure(engine: TorchEngine, router: MLPRouter, batch: int, repeats: int) ->
             "together": lambda: timed(lambda: router.score(signals).tolist()),
             "alone": lambda: timed(lambda: [router.score(one).tolist() for one in each]),
         }, repeats, warmups=2)  # fmt: skip
-    found = {name: sorted(times)[len(times) // 2] for name, times in runs.items()}
-    return found | {"spread": spread(runs["together"])}
+    return {name: middle(times) for name, times in runs.items()} | {
+        "spread": spread(runs["together"])
+    }
 
 
 def main() -> int:
@@ -64,14 +65,15 @@ def main() -> int:
     rows, lines = [], []
     for name in ("nano", "medium", "Qwen3-0.6B shape"):
         if name in ROUTER:
-            pair = load_pair(name, "float32" if name == "nano" else "bfloat16")
+            pair = load_pair(name)
             slm, router = pair.slm, pair.router.inner
             del pair
         else:
             slm = AutoModelForCausalLM.from_config(Qwen3Config(**QWEN3_06B), dtype=torch.bfloat16)
             router = MLPRouter(
-                inputs=["hidden", "token", "logits"], normalize_input=False, hidden_size=1024,
-                top_k=100, hidden_dims=PAPER[0], expansion=PAPER[1], dropout=0.1,
+                inputs=["hidden", "token", "logits"], normalize_input=False,
+                hidden_size=QWEN3_06B["hidden_size"], top_k=100, hidden_dims=PAPER[0],
+                expansion=PAPER[1], dropout=0.1,
                 token_embeddings=slm.eval().get_input_embeddings().weight,
             ).eval()  # fmt: skip
         size = sum(weight.numel() for weight in router.parameters()) / 1e6
@@ -86,8 +88,7 @@ def main() -> int:
                           f"{found['alone']:.2f}", f"{100 * share:.1f}"])  # fmt: skip
     caption = "ms: an SLM step, its scores at once (±: %) and one by one. share: of step + scores."
     columns = ("SLM, router", "batch", "step", "scores", "±", "one by one", "share %")
-    shown = table("Scoring inside decode", caption, columns, lines)
-    finish("router", rows, {"repeats": given.repeats}, shown)
+    finish(given, "router", rows, {}, Shown("Scoring inside decode", caption, columns, lines))
     return 0
 
 

@@ -1,8 +1,9 @@
-"""Seconds until something is there: --help, the imports, a job that is done already.
+"""Seconds until something is there: --help, the imports, a whole job, and the same job again.
 
-    python benchmarks/startup.py [--repeats 5]
+    python benchmarks/startup.py [--repeats 5] [key=value ...]
 
-The job is the default one in the small, in a folder of its own: run once, then timed again.
+The job is ``make run``'s, or that of the keys given, in a folder of its own: once from nothing, by
+stage (the time until its last line), then again with everything cached.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import finish, interleaved, middle, options, parsed, spread, table
+from harness import Shown, Target, finish, interleaved, middle, options, parsed, spread
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ("labeler.prompts.limit=60", "benchmark.limit=8", "trainer.max_epochs=1")
+JOB = ("router=mlp", "threshold=0.1")  # what `make run` runs
+STAGES = ("label", "train", "calibrate", "evaluate", "report")
 
 
 def seconds(*command: str) -> float:
@@ -28,11 +30,32 @@ def seconds(*command: str) -> float:
     return time.perf_counter() - began
 
 
+def by_stage(*command: str) -> dict[str, float]:
+    """Wall time of a job by stage, ``rest`` last."""
+    began = last = time.perf_counter()
+    found = dict.fromkeys(STAGES, 0.0)
+    job = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, text=True,
+                           stdout=subprocess.PIPE)  # fmt: skip
+    assert job.stdout is not None
+    for line in job.stdout:
+        stage, now = line.split(" ", 1)[0].strip(), time.perf_counter()
+        if stage in found:
+            found[stage] += now - last
+            last = now
+    if job.wait():
+        raise RuntimeError(f"{' '.join(command)} ended with {job.returncode}")
+    ended = time.perf_counter()
+    return found | {"rest": ended - last, "whole": ended - began}
+
+
 def main() -> int:
-    given = parsed(options(__doc__, repeats=3))
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("overrides", nargs="*", default=JOB)
+    given = parsed(parser)
     with tempfile.TemporaryDirectory() as folder:
-        job = ("run.py", f"outputs={folder}", *SMALL)
-        first = seconds(*job)
+        job = ("run.py", f"outputs={folder}", *given.overrides)
+        print("the whole job, some minutes", file=sys.stderr, flush=True)
+        first = by_stage(*job)
         systems = {
             "python -c pass": ("-c", "pass"),
             "import r2r": ("-c", "import r2r"),
@@ -46,12 +69,20 @@ def main() -> int:
             {name: lambda command=command: seconds(*command) for name, command in systems.items()},
             given.repeats,
         )
-    rows = [{"command": "run.py, nothing cached (small)", "seconds": first, "spread": 0.0}]
-    rows += [{"command": name, "seconds": middle(times), "spread": spread(times)}
-             for name, times in runs.items()]  # fmt: skip
+    rows = [{"command": name, "seconds": middle(times), "spread": spread(times)}
+            for name, times in runs.items()]  # fmt: skip
     lines = [[r["command"], f"{r['seconds']:.2f}", f"{100 * r['spread']:.0f}"] for r in rows]
-    shown = table("Start-up", "", ("command", "seconds", "± %"), lines)
-    finish("startup", rows, {"repeats": given.repeats}, shown)
+    rows += [{"command": f"run.py, from nothing: {part}", "seconds": taken}
+             for part, taken in first.items()]  # fmt: skip
+    lines += [[f"run.py, from nothing: {part}", f"{taken:.1f}", ""]
+              for part, taken in first.items()]  # fmt: skip
+    targets = [
+        Target("run.py --help, s", middle(runs["run.py --help"]), 2.0, most=True),
+        Target("run.py, all cached, s", middle(runs["run.py, all cached"]), 8.0, most=True),
+        Target("run.py, from nothing, s", first["whole"], 300.0, most=True),
+    ]
+    shown = Shown("Start-up", "", ("command", "seconds", "± %"), lines)
+    finish(given, "startup", rows, {"job": list(given.overrides)}, shown, targets)
     return 0
 
 

@@ -15,7 +15,7 @@ from r2r.config import TrainerConfig
 from r2r.errors import ConfigError
 from r2r.routers.base import Router
 from r2r.routers.build import build_router
-from r2r.training import fit
+from r2r.training import data, fit
 from r2r.training.calibrate import calibrate, quality, scores
 from r2r.training.check import check_trainer
 from r2r.training.data import RouterDataModule, TokenRows
@@ -250,6 +250,31 @@ def test_every_row_once_an_epoch_in_another_order(labels: Labels) -> None:
     assert epoch(0) == epoch(0) != epoch(1)
     every = TokenRows(labels, "train").__getitems__(list(range(len(data.train_rows))))[0]
     assert sorted(epoch(1)) == sorted(every.hidden[:, 0].tolist())
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_large_datasets_are_shuffled_in_windows(monkeypatch, processes: int) -> None:
+    monkeypatch.setattr(data, "RUN", 4)
+    monkeypatch.setattr(data, "WINDOW", 16)
+    rows = list(range(100))
+
+    def order(epoch: int) -> list[int]:
+        """What all processes read, in the order in which they do."""
+        samplers = [data.BlockShuffle(rows, processes, rank, seed=5) for rank in range(processes)]
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        assert {len(list(sampler)) for sampler in samplers} == {len(samplers[0])}
+        return [row for together in zip(*samplers, strict=True) for row in together]
+
+    first = order(0)
+    assert first == order(0) != order(1)
+    assert sorted(first[: len(rows)]) == rows and set(first) == set(rows)
+    for at in range(0, 96, 16):  # four whole runs
+        assert len({row // 4 for row in first[at : at + 16]}) == 4
+    assert sorted({row // 4 for row in first[:16]}) != [0, 1, 2, 3]
+    monkeypatch.setattr(data, "WINDOW", 100)
+    draw = torch.Generator().manual_seed(5)
+    assert order(0)[: len(rows)] == torch.randperm(len(rows), generator=draw).tolist()
 
 
 def test_curves_reach_the_loggers(labels: Labels, tmp_path: Path) -> None:

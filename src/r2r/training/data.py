@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from r2r.trace import TokenSignals
+
+RUN = 256  # rows that lie together, of which training reads whole ones
+WINDOW = 1024 * RUN  # rows that are shuffled among each other
 
 Split = Literal["train", "validation", "test"]
 Batch = tuple[TokenSignals, Tensor]  # signals, and 1.0 where the token is divergent [batch] float32
@@ -42,8 +46,8 @@ class TokenRows(Dataset[Batch]):
             {name: np.asarray(column) for name, column in shard.items()} for shard in labels.shards
         ]
         rows = labels.rows(split, labelled=labelled)
-        self.row = np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.int64)
-        self.shard = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        self.row = np.concatenate([np.zeros(0, np.int32), *(r.astype(np.int32) for r in rows)])
+        self.ends = np.cumsum([len(r) for r in rows])  # of each shard's rows
 
     def __len__(self) -> int:
         return len(self.row)
@@ -61,7 +65,7 @@ class TokenRows(Dataset[Batch]):
 
     def _reader(self, indexes: np.ndarray) -> Callable[[str], Tensor]:
         """Gathers a column at ``indexes``, shard by shard."""
-        shard, row = self.shard[indexes], self.row[indexes]
+        shard, row = np.searchsorted(self.ends, indexes, side="right"), self.row[indexes]
         order = np.argsort(shard, kind="stable")
         places = np.split(order, np.flatnonzero(np.diff(shard[order])) + 1)
 
@@ -94,8 +98,32 @@ class TokenRows(Dataset[Batch]):
             yield self.__getitems__(list(range(start, min(start + size, len(self)))))
 
 
+class BlockShuffle(DistributedSampler[Batch]):
+    """A process's rows of an epoch, in an order that depends on (seed, epoch) only.
+
+    Runs of RUN rows are drawn at random until they make WINDOW rows, and these are shuffled: what
+    is held and read at once does not grow with the dataset. Up to WINDOW rows every order is as
+    likely, as in a full shuffle.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        padded = islice(self._order(), self.total_size - len(self.dataset))  # type: ignore[arg-type]
+        return islice(chain(self._order(), padded), self.rank, None, self.num_replicas)
+
+    def _order(self) -> Iterator[int]:
+        count = len(self.dataset)  # type: ignore[arg-type]
+        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        runs = torch.arange(-(-count // RUN))
+        if count > WINDOW:
+            runs = runs[torch.randperm(len(runs), generator=draw)]
+        for some in runs.split(WINDOW // RUN):
+            rows = (some[:, None] * RUN + torch.arange(RUN)).flatten()
+            rows = rows[rows < count]
+            yield from rows[torch.randperm(len(rows), generator=draw)].tolist()
+
+
 class RouterDataModule(pl.LightningDataModule):
-    """Training rows shuffled by (seed, epoch), and validation rows in order.
+    """Training rows in the order of BlockShuffle, and validation rows in order.
 
     Nothing is copied: a batch is gathered from the memory-mapped shards when it is wanted.
     ``batch_size`` counts tokens per process.
@@ -114,7 +142,7 @@ class RouterDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
         # Its order depends on (seed, epoch) only, so a resumed run sees what the first would have.
-        sampler = DistributedSampler(
+        sampler = BlockShuffle(
             self.train_rows,
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
@@ -125,7 +153,7 @@ class RouterDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.validation_rows, None)
 
-    def _loader(self, rows: TokenRows, sampler: DistributedSampler[Batch] | None) -> DataLoader:
+    def _loader(self, rows: TokenRows, sampler: BlockShuffle | None) -> DataLoader:
         return DataLoader(
             rows,
             batch_size=self.batch_size,

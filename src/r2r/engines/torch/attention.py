@@ -159,7 +159,7 @@ def attention(
         raise NotImplementedError(f"attention with {', '.join(given)} is not supported")
     layer: Any = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _attend_op if torch.compiler.is_compiling() else _attend
+    attend = torch.ops.r2r.attend if torch.compiler.is_compiling() else _attend
     return attend(query, key, value, layer, scale, sliding_window), None
 
 
@@ -186,11 +186,16 @@ def _attend(
     return (outs[0] if len(outs) == 1 else torch.cat(outs))[None]
 
 
-# To compiled code a black box. What it does to the cache nobody else sees.
-_attend_op = torch.library.custom_op("r2r::attend", _attend, mutates_args=())
+# To compiled code a black box. What it does to the cache nobody else sees. Not by custom_op, whose
+# wrappers take longer than a small model's attention.
+torch.library.define(
+    "r2r::attend",
+    "(Tensor query, Tensor key, Tensor value, int layer, float scaling, int? window) -> Tensor",
+)
+torch.library.impl("r2r::attend", "default", _attend)
 
 
-@_attend_op.register_fake
+@torch.library.register_fake("r2r::attend")
 def _(
     query: torch.Tensor,
     key: torch.Tensor,

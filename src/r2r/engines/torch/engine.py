@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class TorchEngine:
     ):
         self.model, self.router = model, router
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
-        self.compiled = torch.compile(self.decoder, dynamic=True) if compile else None
+        self.compiled = _compiled(self.decoder) if compile else None
         self.device = model.device
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
@@ -365,6 +365,22 @@ class TorchEngine:
             reason = "budget"
         if reason:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
+
+
+def _compiled(decoder: Any) -> Any:
+    """The decoder by torch.compile. Only its inputs ever change, so nothing else of it is looked at
+    again at each call; what is compiled for another model is kept apart."""
+
+    def inputs(guards: Sequence[Any]) -> list[bool]:
+        return [
+            guard.guard_type in ("TENSOR_MATCH", "SHAPE_ENV")
+            and not isinstance(guard.value, torch.nn.Parameter)
+            for guard in guards
+        ]
+
+    return torch.compile(
+        decoder, dynamic=True, isolate_recompiles=True, options={"guard_filter_fn": inputs}
+    )
 
 
 def _common(a: list[int], b: list[int]) -> int:
