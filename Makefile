@@ -31,7 +31,7 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/lint-imports
 
 BENCHES := decode lengths router training labelling startup
-bench: $(READY) ## speed beside the peers, some minutes (benchmarks/README.md)
+bench: $(READY) ## speed beside the peers, an hour or two (benchmarks/README.md)
 	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 drill: $(READY) ## kill, fill the disk, turn the clock: 42 disturbed jobs end as undisturbed

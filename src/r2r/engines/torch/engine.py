@@ -378,9 +378,8 @@ def _compiled(decoder: Any) -> Any:
             for guard in guards
         ]
 
-    return torch.compile(
-        decoder, dynamic=True, isolate_recompiles=True, options={"guard_filter_fn": inputs}
-    )
+    options: Any = {"guard_filter_fn": inputs}
+    return torch.compile(decoder, dynamic=True, isolate_recompiles=True, options=options)
 
 
 def _common(a: list[int], b: list[int]) -> int:
