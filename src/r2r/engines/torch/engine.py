@@ -379,7 +379,8 @@ def _compiled(decoder: Any) -> Any:
         ]
 
     options: Any = {"guard_filter_fn": inputs}
-    return torch.compile(decoder, dynamic=True, isolate_recompiles=True, options=options)
+    with_cache: Any = torch.compile  # its overloads lack isolate_recompiles
+    return with_cache(decoder, dynamic=True, isolate_recompiles=True, options=options)
 
 
 def _common(a: list[int], b: list[int]) -> int:
