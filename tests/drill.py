@@ -148,7 +148,9 @@ def stopped(base: Undisturbed, outputs: Path, number: signal.Signals, moment: Mo
     """Send a signal to a job at a moment; the stage it was in."""
     process = running_at(moment, base, outputs, {MARK: str(outputs)})
     os.kill(process.pid, number)
-    ended(process, *ENDS[number])
+    process.wait(timeout=120)
+    unheard = process.returncode == -number and stage(outputs) == "start"  # Python was starting
+    ended(process, *([-number], "") if unheard else ENDS[number])
     no_process_left(str(outputs))
     return stage(outputs)
 
@@ -277,7 +279,7 @@ def drill(folder: Path, each: int, seed: int, kinds: list[str]) -> list[Tally]:
         for fault in [] if left_out else tries[:each]:
             tally.tried += 1
             outputs = folder / f"{name.replace(' ', '-')}-{tally.tried}"
-            where = "?"
+            where, told = "?", "as undisturbed"
             try:
                 where = fault(base, outputs)
                 tally.stages[where] += 1
@@ -286,8 +288,8 @@ def drill(folder: Path, each: int, seed: int, kinds: list[str]) -> list[Tally]:
                     assert_same(base.outputs, outputs)
                 shutil.rmtree(outputs)
             except AssertionError as error:
-                tally.wrong.append(f"{outputs}: {error}")
-            told = tally.wrong[-1] if tally.wrong else "as undisturbed"
+                told = f"{outputs}: {error}"
+                tally.wrong.append(told)
             print(f"{name} {tally.tried} in {where}: {told}", flush=True)
     return tallies
 
