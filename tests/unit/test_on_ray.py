@@ -65,7 +65,7 @@ def test_lost_workers_change_nothing(tmp_path, marks):
 
 
 @pytest.mark.slow
-def test_a_shard_that_always_takes_its_worker_ends_the_run_and_the_others_stay(tmp_path, marks):
+def test_a_shard_that_always_takes_its_worker_ends_the_run_in_one_line(tmp_path, marks):
     pytest.importorskip("ray")
     with pytest.raises(EngineFailed, match="were lost 2 times") as failed:
         on_ray(tmp_path, partial(labeler, verifier=Deadly(marks, times=99)), workers=1, retries=1)
