@@ -49,7 +49,7 @@ def command(unpacked: Path, cwd: Path, *arguments: str) -> str:
 def test_every_config_and_all_data_of_the_package_are_in_it(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {f"r2r/assets/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
-    for folder in ("experiments/experiment", "sweeps/sweep"):
+    for folder in ("experiments/experiment", "sweeps/launcher", "sweeps/sweep"):
         wanted |= {f"r2r/assets/{folder}/{p.name}" for p in (ROOT / folder).glob("*.yaml")}
     source = ROOT / "src"
     for name in ("assets/nano", "evaluation/tasks", "reporting", "serving/page"):
