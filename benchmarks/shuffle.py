@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import Shown, Target, finish, interleaved, options, parsed
 
+from r2r.errors import ConfigError
 from r2r.stages.compose import compose
 from r2r.stages.label import open_labels
 from r2r.stages.workbench import Workbench
@@ -46,8 +47,12 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=16_384)
     parser.add_argument("overrides", nargs="*", default=[])
     given = parsed(parser)
-    bench = Workbench(*compose(given.overrides))
-    rows = len(data.TokenRows(open_labels(bench), "train"))
+    try:
+        bench = Workbench(*compose(given.overrides))
+        rows = len(data.TokenRows(open_labels(bench), "train"))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     full, blocks = [], []
     for seed in range(given.seeds):
         found = interleaved(

@@ -73,8 +73,8 @@ def test_the_main_job_leaves_what_it_promises(undisturbed):
     assert [line for line in lines if len(line) > 80 and str(outputs) not in line] == []
 
 
-def test_another_threshold_neither_labels_nor_trains_again(undisturbed):
-    outputs = undisturbed.outputs
+def test_another_threshold_neither_labels_nor_trains_again(undisturbed, tmp_path):
+    outputs = shutil.copytree(undisturbed.outputs, tmp_path / "outputs", symlinks=True)
     artifacts = outputs / "artifacts"
     before = {kind: set(os.listdir(artifacts / kind)) for kind in ("labels", "router")}
     screen = run(outputs, "router=mlp", "threshold=0.3").splitlines()
