@@ -4,7 +4,7 @@ task needs them, further fields that its YAML and its grader read."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r2r.errors import ConfigError
@@ -34,10 +34,17 @@ class Row:
         raise self.wrong(f"must have a field {' or '.join(names)}, got {', '.join(self.fields)}")
 
     def text(self, *names: str) -> str:
+        return self._of(str, names, "text")
+
+    def answer(self, *names: str) -> str:
+        """A number is an answer as good as text."""
+        return str(self._of(str | int | float, names, "text or a number"))
+
+    def _of(self, kind: Any, names: Sequence[str], called: str) -> Any:
         value = self(*names)
-        if isinstance(value, list | dict):
-            raise self.wrong(f"must have text in {' or '.join(names)}, got {value!r:.60}")
-        return str(value)
+        if not isinstance(value, kind):
+            raise self.wrong(f"must have {called} in {' or '.join(names)}, got {value!r:.60}")
+        return value
 
     def wrong(self, problem: str) -> ConfigError:
         return ConfigError(f"{self.where} {problem}")
@@ -45,7 +52,7 @@ class Row:
 
 def plain(row: Row) -> dict[str, Any]:
     """A question and its answer. GSM8K's are worked solutions that end in ``#### 1,234``."""
-    answer = row.text("expected_answer", "answer")
+    answer = row.answer("expected_answer", "answer")
     if "####" in answer:
         answer = answer.rpartition("####")[2].replace(",", "")
     return {"question": row.text(*QUESTIONS), "answer": answer.strip()}
@@ -57,8 +64,8 @@ def nano(row: Row) -> dict[str, Any]:
 
 def gpqa(row: Row) -> dict[str, Any]:
     """Four options in an order that the question alone decides, the same on every machine."""
-    question, right = row.text("question"), row.text("correct_answer").strip()
-    wrong = [row.text(f"incorrect_answer_{n}").strip() for n in (1, 2, 3)]
+    question, right = row.text("question"), row.answer("correct_answer").strip()
+    wrong = [row.answer(f"incorrect_answer_{n}").strip() for n in (1, 2, 3)]
     options = sorted([right, *wrong], key=lambda option: fingerprint([question, option]))
     return {"question": question, "options": options, "answer": LETTERS[options.index(right)]}
 
