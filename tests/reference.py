@@ -23,13 +23,16 @@ def routed(
 ) -> list[Step]:
     steps: list[Step] = []
     answer: list[int] = []
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # the signals of every position so far
     while len(answer) < budget:
         logits, hidden = next_logits(slm, prompt + answer)
         draft = greedy(logits, banned)
         top = logits.topk(min(TOP_K, len(logits))).values
-        signals = TokenSignals(
-            torch.tensor([draft]), top[None], hidden[None], torch.tensor([len(answer)])
-        )
+        seen.append((top, hidden))
+        at = range(len(answer) + 1 - router.window, len(answer) + 1)
+        past = [seen[max(0, position)] for position in at]
+        ranked, states = (torch.cat(parts)[None] for parts in zip(*past, strict=True))
+        signals = TokenSignals(torch.tensor([draft]), ranked, states, torch.tensor([len(answer)]))
         score = float(router.score(signals)[0])
         if score >= threshold:
             token = greedy(next_logits(llm, prompt + answer)[0], banned)

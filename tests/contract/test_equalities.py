@@ -46,6 +46,18 @@ class Wobble(Router):
         return torch.sigmoid(torch.sin(mixed) * 4)
 
 
+class Back(Wobble):
+    """Reads three positions, and not the last of them alone."""
+
+    window = 3
+
+    def score(self, signals):
+        hidden = signals.hidden.unflatten(-1, (3, -1)).sum(-1) * torch.tensor([5.0, 2.0, 3.0])
+        logits = signals.logits.unflatten(-1, (3, -1))[..., 0] * torch.tensor([3.0, 1.0, 5.0])
+        mixed = (hidden + logits).sum(-1) + signals.token + signals.position
+        return torch.sigmoid(torch.sin(mixed) * 4)
+
+
 class Words:
     def decode(self, tokens, skip_special_tokens):
         return " ".join(map(str, tokens))
@@ -104,10 +116,10 @@ def single(model, **options):
                   concurrency=options.get("max_batch", 32))  # fmt: skip
 
 
-def routed(pair, threshold, max_batch=32, **options):
+def routed(pair, threshold, max_batch=32, router=Wobble, **options):
     slm, llm = pair
     return Routed(
-        slm=engine(slm, max_batch, Wobble(), **options), llm=engine(llm, max_batch, **options),
+        slm=engine(slm, max_batch, router(), **options), llm=engine(llm, max_batch, **options),
         threshold=threshold, tokenizer=Words(), context=256, concurrency=max_batch,
         eos_ids=frozenset(EOS),
     )  # fmt: skip
@@ -142,13 +154,14 @@ def test_threshold_above_every_score_is_the_slm(pair):
     assert all(step.source == "slm" for trace in traces for step in trace.steps)
 
 
+@pytest.mark.parametrize("router", [Wobble, Back])
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
-def test_any_threshold_equals_the_slow_loop(pair, threshold):
+def test_any_threshold_equals_the_slow_loop(pair, threshold, router):
     asked = prompts(10)
-    traces = routed(pair, threshold).generate(asked)
+    traces = routed(pair, threshold, router=router).generate(asked)
     for prompt, trace in zip(asked, traces, strict=True):
         expected = reference_routed(
-            *pair, Wobble(), threshold, prompt.tokens, prompt.sampling.max_new_tokens, EOS, BANNED
+            *pair, router(), threshold, prompt.tokens, prompt.sampling.max_new_tokens, EOS, BANNED
         )
         assert [(s.token, s.source, s.draft) for s in trace.steps] == [
             (s.token, s.source, s.draft) for s in expected
@@ -158,12 +171,29 @@ def test_any_threshold_equals_the_slow_loop(pair, threshold):
         )
 
 
+@pytest.mark.parametrize("router", [Wobble, Back])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_batch_1_equals_batch_32(pair, temperature):
+def test_batch_1_equals_batch_32(pair, temperature, router):
     asked = prompts(32, temperature=temperature, top_p=0.9, seed=5)
-    together = routed(pair, 0.5).generate(asked)
-    one_by_one = routed(pair, 0.5, max_batch=1).generate(asked)
+    together = routed(pair, 0.5, router=router).generate(asked)
+    one_by_one = routed(pair, 0.5, max_batch=1, router=router).generate(asked)
     assert sources(together) == sources(one_by_one)
+
+
+def test_a_router_of_several_positions_outlives_its_slot(pair):
+    asked = prompts(10)
+    roomy = routed(pair, 0.5, router=Back)
+    tight = routed(pair, 0.5, max_batch=2, router=Back)
+    tight.concurrency = 10  # answers take turns at two slots
+    assert sources(tight.generate(asked)) == sources(roomy.generate(asked))
+    assert tight.slm.past.rows == {}
+
+
+def test_a_router_of_several_positions_needs_a_session(pair):
+    alone = engine(pair[0], router=Back())
+    request = Request([9, 10, 11], [], 4, threshold=0.5)
+    with pytest.raises(ValueError, match="needs requests of a session"):
+        asyncio.run(alone.decode(request))
 
 
 def test_a_small_forward_limit_changes_nothing(pair):

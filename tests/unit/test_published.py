@@ -35,13 +35,13 @@ def embeddings() -> Tensor:
 
 
 def windowed(signals: TokenSignals) -> TokenSignals:
-    """Each row with the two before it (wrapping round), the oldest first."""
+    """Each row with the two before it (wrapping round), the oldest first, well into an answer."""
 
     def joined(rows: Tensor) -> Tensor:
         return torch.cat([rows.roll(back, 0) for back in range(WINDOW - 1, -1, -1)], -1)
 
     return TokenSignals(
-        signals.token, joined(signals.logits[:, :K]), joined(signals.hidden), signals.position
+        signals.token, joined(signals.logits), joined(signals.hidden), signals.position + WINDOW
     )
 
 
@@ -122,7 +122,7 @@ def reference(content: dict, signals: TokenSignals, embeddings: Tensor) -> Tenso
 
     hidden, token, logits = signals.hidden, embeddings[signals.token], signals.logits[:, :K]
     if kind.startswith("Multi"):
-        hidden, logits = signals.hidden, signals.logits.unflatten(-1, (WINDOW, K))
+        hidden, logits = signals.hidden, signals.logits.unflatten(-1, (WINDOW, -1))[..., :K]
     if normalize:
         alone = kind in ("HiddenStatesClassifier", "HiddenStatesClassifierWithLMHead")
         if "HiddenStates" in kind:
@@ -203,6 +203,14 @@ def test_a_window_is_what_the_file_says(tmp_path, signals, embeddings) -> None:
     content["init_args"]["neural_window_size"] = 1
     content["state_dict"]["logits_projection.weight"] = torch.randn(DIMS[0], K)
     assert load_router(written(tmp_path, content), embeddings).window == 1
+
+
+def test_the_llm_writes_until_a_window_is_full(tmp_path, signals, embeddings) -> None:
+    router = load_router(written(tmp_path, checkpoint("MultiLogitsClassifier")), embeddings)
+    full = windowed(signals)
+    begun = TokenSignals(full.token, full.logits, full.hidden, signals.position)
+    assert router.score(begun)[: WINDOW - 1].tolist() == [1.0] * (WINDOW - 1)
+    assert torch.equal(router.score(begun)[WINDOW - 1 :], router.score(full)[WINDOW - 1 :])
 
 
 @pytest.mark.parametrize(("kind", "normalize"), EXPORTED)

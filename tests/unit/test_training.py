@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from sklearn.metrics import average_precision_score
 
 from r2r.config import TrainerConfig
 from r2r.errors import ConfigError
@@ -116,6 +117,48 @@ def test_a_batch_holds_the_rows_asked_for(labels: Labels) -> None:
         assert signals.token[index] == columns["small_token"]
         assert signals.position[index] == columns["position"]
         assert divergent[index] == columns["divergent"]
+
+
+def test_a_window_holds_the_signals_of_the_rows_before(labels: Labels) -> None:
+    alone, several = TokenRows(labels, "train"), TokenRows(labels, "train", window=3)
+    signals = several.__getitems__(list(range(len(several))))[0]
+    newest = alone.__getitems__(list(range(len(alone))))[0]
+    assert torch.equal(signals.hidden[:, -HIDDEN:], newest.hidden)
+    assert torch.equal(signals.token, newest.token)
+    at = 0
+    for shard, rows in zip(labels.shards, labels.rows("train"), strict=True):
+        for row in rows:
+            if row >= 2:
+                for name, found in (
+                    ("small_last_hidden_states", signals.hidden[at]),
+                    ("small_logits", signals.logits[at]),
+                ):
+                    past = shard[name][row - 2 : row + 1].reshape(-1)
+                    assert found.tolist() == past.astype(np.float32).tolist()
+            at += 1
+    assert at == len(several)
+
+
+def test_a_router_of_several_positions_learns_from_them(tmp_path: Path) -> None:
+    """What decides lies one position back: only a window sees it."""
+    labels = Labels(tmp_path / "labels", (900,))
+    shard = labels.shards[0]
+    shard["divergent"] = np.roll(shard["divergent"], 1)
+    found = {}
+    for window in (1, 2):
+        config = {
+            "_target_": "r2r.routers.published_only.WindowRouter",
+            **{"reads": "hidden", "window": window, "width": HIDDEN, "normalize_input": False},
+            **{"hidden_dims": [8, 8], "expansion": 2, "dropout": 0.0},
+        }
+        router = build_router(config, hidden_size=HIDDEN, vocab_size=VOCAB, token_embeddings=None)
+        train_router(
+            router, labels, replace(CONFIG, max_epochs=8), tmp_path / str(window),
+            seed=0, loggers=[], progress=lambda *told: None,
+        )  # fmt: skip
+        scored, divergent = scores(router, labels, "test")
+        found[window] = average_precision_score(divergent, scored)
+    assert found[2] > found[1] + 0.3, found
 
 
 def test_a_split_without_rows_is_empty(labels: Labels) -> None:

@@ -13,7 +13,8 @@ class Router(torch.nn.Module):
     Subclasses implement ``score`` and, where they learn, ``forward`` (the logits that training
     fits). ``max_score`` bounds the scores: 1 for probabilities, infinity for e.g. an entropy.
     ``balanced``: training weights divergent tokens by their inverse frequency, as the paper does.
-    ``window``: positions whose signals one row holds; engines give those of one.
+    ``window``: positions whose ``logits`` and ``hidden`` one row holds, side by side, the oldest
+    first; ``token`` and ``position`` are the newest's.
     """
 
     max_score: float = 1.0

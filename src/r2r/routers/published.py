@@ -88,7 +88,7 @@ def load_published(path: str | Path, token_embeddings: torch.Tensor | None = Non
             raise must_be("router.path", "a router without position embeddings", str(path))
         weights = _renamed(weights, {theirs: ours for ours, theirs in CLASSES[name].names.items()})
         config, hidden_size = _config(CLASSES[name], args, weights)
-        top_k = config.get("top_k", 1)
+        top_k = config.get("top_k") or (config["width"] if config.get("reads") == "logits" else 1)
     except (KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise must_be("router.path", FORMAT, str(path)) from error
     if threshold is not None and not isinstance(threshold, float):

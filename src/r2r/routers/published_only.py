@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from r2r.errors import must_be
 from r2r.routers.learned import LearnedRouter
 from r2r.routers.mlp import Backbone
+from r2r.trace import TOP_K, TokenSignals
 
 
 class LMHeadRouter(LearnedRouter):
@@ -49,9 +50,9 @@ class LMHeadRouter(LearnedRouter):
 class WindowRouter(LearnedRouter):
     """One kind of signal at the last ``window`` positions, the oldest first, in one row.
 
-    ``reads``: which field of ``TokenSignals`` holds them [batch, window x width]; ``width``: of
-    one position; ``normalize_input``: softmax over each position's logits. No engine keeps past
-    signals, so a run refuses a window of more than one (``Router.window``).
+    ``reads``: which field of ``TokenSignals`` holds them (``Router.window``); ``width``: how many
+    values of each position are read; ``normalize_input``: softmax over each position's logits.
+    Until an answer has ``window`` positions the score is 1: the LLM writes.
     """
 
     def __init__(
@@ -68,13 +69,21 @@ class WindowRouter(LearnedRouter):
         super().__init__()
         if normalize_input and reads == "hidden":  # the published forward fails on its own shapes
             raise must_be("router.normalize_input", "false for windows of hidden states", True)
-        self.reads, self.window, self.normalize_input = reads, window, normalize_input
+        if reads == "logits" and not 1 <= width <= TOP_K:
+            raise must_be("router.width", f"between 1 and {TOP_K}", width)
+        self.reads, self.window, self.width = reads, window, width
+        self.normalize_input = normalize_input
         self.projection = nn.Linear(window * width, hidden_dims[0])
         self.backbone = Backbone(hidden_dims, expansion, dropout)
 
     def forward(self, hidden: Tensor, logits: Tensor, token: Tensor) -> Tensor:
         """``hidden`` [batch, window x hidden] or ``logits`` [batch, window x k] -> [batch]."""
         rows = hidden if self.reads == "hidden" else logits
+        rows = rows.unflatten(-1, (self.window, -1))[..., : self.width]
         if self.normalize_input:
-            rows = torch.softmax(rows.unflatten(-1, (self.window, -1)), dim=-1).flatten(-2)
-        return self.backbone(self.projection(rows)).squeeze(-1)
+            rows = torch.softmax(rows, dim=-1)
+        return self.backbone(self.projection(rows.flatten(-2))).squeeze(-1)
+
+    def score(self, signals: TokenSignals) -> Tensor:
+        """As of every learned router, and 1 where ``position`` has too few before it."""
+        return super().score(signals).masked_fill(signals.position < self.window - 1, 1.0)

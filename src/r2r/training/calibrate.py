@@ -25,7 +25,7 @@ def scores(
 
     ``router`` is in eval mode, and is left on ``device``.
     """
-    rows = TokenRows(labels, split)
+    rows = TokenRows(labels, split, window=router.window)
     return score_rows(router, rows, device), rows.labels()
 
 

@@ -38,9 +38,16 @@ class LabelledTokens(Protocol):
 
 
 class TokenRows(Dataset[Batch]):
-    """The rows of one split; a list of indexes gives one batch, read column by column."""
+    """The rows of one split; a list of indexes gives one batch, read column by column.
 
-    def __init__(self, labels: LabelledTokens, split: Split, *, labelled: bool = True) -> None:
+    ``window``: positions whose signals each row holds (``Router.window``). The rows of an answer
+    lie one after the other in their shard; what stands for those before its first is undefined.
+    """
+
+    def __init__(
+        self, labels: LabelledTokens, split: Split, *, labelled: bool = True, window: int = 1
+    ) -> None:
+        self.window = window
         # Plain views of the same mapped memory: indexing a memmap object itself is far slower.
         self.shards = [
             {name: np.asarray(column) for name, column in shard.items()} for shard in labels.shards
@@ -54,18 +61,25 @@ class TokenRows(Dataset[Batch]):
 
     def __getitems__(self, indexes: list[int]) -> Batch:
         """Signals and labels of ``indexes``, in their order."""
-        read = self._reader(np.asarray(indexes))
+        read, *before = (self._reader(np.asarray(indexes), back) for back in range(self.window))
+        past = before[::-1]
+
+        def joined(name: str) -> Tensor:
+            newest = read(name).float()
+            return torch.cat([*(r(name).float() for r in past), newest], -1) if past else newest
+
         signals = TokenSignals(
             token=read("small_token").long(),
-            logits=read("small_logits").float(),
-            hidden=read("small_last_hidden_states").float(),
+            logits=joined("small_logits"),
+            hidden=joined("small_last_hidden_states"),
             position=read("position").long(),
         )
         return signals, read("divergent").float()
 
-    def _reader(self, indexes: np.ndarray) -> Callable[[str], Tensor]:
-        """Gathers a column at ``indexes``, shard by shard."""
-        shard, row = np.searchsorted(self.ends, indexes, side="right"), self.row[indexes]
+    def _reader(self, indexes: np.ndarray, back: int = 0) -> Callable[[str], Tensor]:
+        """Gathers a column ``back`` rows before those of ``indexes``, shard by shard."""
+        shard = np.searchsorted(self.ends, indexes, side="right")
+        row = np.maximum(self.row[indexes] - back, 0)
         order = np.argsort(shard, kind="stable")
         places = np.split(order, np.flatnonzero(np.diff(shard[order])) + 1)
 
@@ -126,15 +140,21 @@ class RouterDataModule(pl.LightningDataModule):
     """Training rows in the order of BlockShuffle, and validation rows in order.
 
     Nothing is copied: a batch is gathered from the memory-mapped shards when it is wanted.
-    ``batch_size`` counts tokens per process.
+    ``batch_size`` counts tokens per process; ``window`` as in ``TokenRows``.
     """
 
     def __init__(
-        self, *, labels: LabelledTokens, batch_size: int, num_workers: int, seed: int
+        self,
+        *,
+        labels: LabelledTokens,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        window: int = 1,
     ) -> None:
         super().__init__()
-        self.train_rows = TokenRows(labels, "train")
-        self.validation_rows = TokenRows(labels, "validation")
+        self.train_rows = TokenRows(labels, "train", window=window)
+        self.validation_rows = TokenRows(labels, "validation", window=window)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed

@@ -68,7 +68,11 @@ def train_router(
         wanted = f"a multiple of the {trainer.world_size} processes it is shared by"
         raise must_be("trainer.batch_size", wanted, config.batch_size)
     data = RouterDataModule(
-        labels=labels, batch_size=batch, num_workers=config.num_workers, seed=seed
+        labels=labels,
+        batch_size=batch,
+        num_workers=config.num_workers,
+        seed=seed,
+        window=router.window,
     )
     divergent = data.train_rows.labels()
     require_divergent(divergent, "train")

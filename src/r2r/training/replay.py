@@ -35,7 +35,7 @@ def record(router: Router, labels: LabelledTokens, split: Split, device: str = "
 
     Raises ConfigError where the split has no divergent token, or nothing else.
     """
-    rows = TokenRows(labels, split, labelled=False)
+    rows = TokenRows(labels, split, labelled=False, window=router.window)
     kinds = rows.kinds()
     require_divergent(kinds[kinds >= 0] == 2, split)
     return Recorded(score_rows(router, rows, device), kinds)

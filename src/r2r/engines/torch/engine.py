@@ -15,6 +15,7 @@ from r2r.engines.base import Decoded, Prefill, Request
 from r2r.engines.sampling import choose
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
+from r2r.engines.torch.past import Past
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
 from r2r.trace import TOP_K, TokenSignals
@@ -81,6 +82,7 @@ class TorchEngine:
         compile: bool = False,
     ):
         self.model, self.router = model, router
+        self.past = Past(router.window) if router is not None and router.window > 1 else None
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.compiled = _compiled(self.decoder) if compile else None
         self.device = model.device
@@ -129,6 +131,11 @@ class TorchEngine:
         return next(self.ids)
 
     def release(self, session: int) -> None:
+        self._evict(session)
+        if self.past is not None:
+            self.past.forget(session)
+
+    def _evict(self, session: int) -> None:
         slot = self.sessions.pop(session, None)
         if slot:
             slot.session, slot.tokens = None, []
@@ -140,6 +147,8 @@ class TorchEngine:
     async def decode(self, request: Request) -> Decoded:
         if request.threshold is not None and self.router is None:
             raise ValueError("a threshold needs an engine with a router")
+        if request.threshold is not None and self.past and request.session < 0:
+            raise ValueError("a router that reads several positions needs requests of a session")
         job = self._job(request)
         job.answer = list(request.answer)
         return await self._submit(job)
@@ -240,7 +249,7 @@ class TorchEngine:
 
         slot = min(idle, key=worth)
         if slot.session is not None:
-            self.release(slot.session)
+            self._evict(slot.session)
         if request.session >= 0:
             slot.session = request.session
             self.sessions[request.session] = slot
@@ -333,7 +342,10 @@ class TorchEngine:
         assert self.router is not None
         rows = slice(None) if every else asked
         at = torch.tensor(positions, device=self.device)[rows]
-        found = self.router.score(TokenSignals(chosen[rows], top, hidden[rows].float(), at))
+        signals = TokenSignals(chosen[rows], top, hidden[rows].float(), at)
+        if self.past is not None:
+            signals = self.past.join([jobs[row].request.session for row in asked], signals)
+        found = self.router.score(signals)
         limits = [jobs[row].request.threshold for row in asked]
         away = routed(found, torch.tensor(limits, device=self.device))
         tokens = chosen.tolist()
