@@ -64,10 +64,10 @@ class Nano:
             router=self.router if name == "slm" else None,
         )  # fmt: skip
 
-    def sglang_engine(self, server, name, *, delay=Delay(0.0, 1), down=20.0, digest=None):  # noqa: B008
+    def sglang_engine(self, name, *servers, delay=Delay(0.0, 1), down=20.0, digest=None):  # noqa: B008
         digest = self.digest if name == "slm" and digest is None else digest
         return SGLangEngine(
-            client=Client([server], Patience(silence=120.0, down=down)),
+            client=Client(servers, Patience(silence=120.0, down=down)),
             eos_ids=frozenset(self.pair.eos_ids), route_id=self.pair.route_id, digest=digest,
             delay=delay, stream_interval=3,
         )  # fmt: skip

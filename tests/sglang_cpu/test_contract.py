@@ -15,7 +15,7 @@ def engines(request, nano):
     if request.param == "torch":
         return nano.torch_engine("slm"), nano.torch_engine("llm")
     servers = request.getfixturevalue("servers")
-    return tuple(nano.sglang_engine(s, n) for s, n in zip(servers, ("slm", "llm"), strict=True))
+    return tuple(nano.sglang_engine(n, s) for s, n in zip(servers, ("slm", "llm"), strict=True))
 
 
 @pytest.fixture

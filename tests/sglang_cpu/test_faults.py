@@ -29,9 +29,9 @@ def test_the_llm_dies_under_32_requests_and_comes_back(nano, servers):
     expected = nano.routed(nano.torch_engine("slm"), nano.torch_engine("llm")).generate(asked)
 
     async def drill():
-        slm = nano.sglang_engine(servers[0], "slm")
-        patient = nano.routed(slm, nano.sglang_engine(servers[1], "llm", down=START_S))
-        impatient = nano.routed(slm, nano.sglang_engine(servers[1], "llm", down=1.0))
+        slm = nano.sglang_engine("slm", servers[0])
+        patient = nano.routed(slm, nano.sglang_engine("llm", servers[1], down=START_S))
+        impatient = nano.routed(slm, nano.sglang_engine("llm", servers[1], down=1.0))
         await patient.answer(asked[0])  # both have been probed
         await impatient.answer(hasty[0])
         heard, enough = [], asyncio.Event()

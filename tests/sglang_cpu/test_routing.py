@@ -37,7 +37,7 @@ def on_torch(nano, asked):
 
 def on_sglang(nano, servers, asked, delay=Delay(0.0, 1)):  # noqa: B008
     slm, llm = (
-        nano.sglang_engine(server, name, delay=delay)
+        nano.sglang_engine(name, server, delay=delay)
         for server, name in zip(servers, ("slm", "llm"), strict=True)
     )
     return nano.routed(slm, llm).generate(asked)
@@ -94,7 +94,7 @@ def test_labels_equal_torchs(nano, servers, tmp_path):
         bench = Workbench(compose(["labeler.prompts.limit=12"])[0], "mlp")
         engines = {"slm": nano.torch_engine("slm"), "llm": nano.torch_engine("llm")}
         if name == "sglang":
-            engines = {n: nano.sglang_engine(s, n) for s, n in zip(servers, engines, strict=True)}
+            engines = {n: nano.sglang_engine(n, s) for s, n in zip(servers, engines, strict=True)}
         bench.engine = engines.__getitem__
         _label(bench, tmp_path / name)
         (shard,) = (tmp_path / name).glob("shard-*")
@@ -115,13 +115,13 @@ def test_a_server_of_another_job_is_refused(nano, servers):
     prompt = nano.prompts(1)[0]
 
     def ask(engine):
-        return asyncio.run(nano.routed(engine, nano.sglang_engine(llm, "llm")).answer(prompt))
+        return asyncio.run(nano.routed(engine, nano.sglang_engine("llm", llm)).answer(prompt))
 
     with pytest.raises(EngineFailed, match="must have router 0000"):
-        ask(nano.sglang_engine(slm, "slm", digest="0" * 64))
+        ask(nano.sglang_engine("slm", slm, digest="0" * 64))
     with pytest.raises(EngineFailed, match="got no router"):
-        ask(nano.sglang_engine(llm, "slm"))
-    engine = nano.sglang_engine(slm, "slm")
+        ask(nano.sglang_engine("slm", llm))
+    engine = nano.sglang_engine("slm", slm)
     engine.route_id += 1
     with pytest.raises(EngineFailed, match=r"pair\.route_token"):
         ask(engine)
@@ -140,7 +140,7 @@ def test_a_server_that_must_not_serve_does_not(nano, launch):
     ):
         with pytest.raises(EngineFailed, match=why):
             asyncio.run(
-                nano.sglang_engine(server, "slm").next_token(
+                nano.sglang_engine("slm", server).next_token(
                     Request(nano.prompts(1)[0].tokens, [], 1)
                 )
             )
@@ -151,7 +151,7 @@ def test_a_full_cache_queues(nano, launch):
     asked = nano.prompts(24, [2.0])
 
     async def answers():
-        engine = nano.sglang_engine(small, "slm")
+        engine = nano.sglang_engine("slm", small)
         generator = nano.routed(engine, engine)
         return await asyncio.gather(*map(generator.answer, asked))
 
