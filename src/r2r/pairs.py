@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from omegaconf import MISSING
 
 from r2r.config import ModelConfig, PairConfig
 from r2r.errors import ConfigError, must_be
-from r2r.records import file_hash, fingerprint, folder_hash
+from r2r.records import MANIFEST, file_hash, fingerprint, folder_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -191,34 +193,56 @@ def encode_chat(
 class ModelPair:
     """A checked pair: tokenizer, reserved route id, EOS ids, context length. Loads no weights.
 
+    ``known``: where ``remember`` keeps what was found, by fingerprint: a pair is checked once.
     Raises ConfigError where the models do not share a tokenizer, have no free reserved id, or a
     context shorter than asked for.
     """
 
-    def __init__(self, config: PairConfig):
+    def __init__(self, config: PairConfig, known: Path):
         self.config = config
         self.models = {"slm": config.slm, "llm": config.llm, **config.middle}
         self.keys = {name: f"pair.{name}" for name in ("slm", "llm")}
         self.keys |= {name: f"pair.middle.{name}" for name in config.middle}
-        for name, model in self.models.items():
-            locate(model, self.keys[name])
-        self.tokenizer = load_tokenizer(config.llm, "pair.llm")
+        self.identities = {name: identity(m, self.keys[name]) for name, m in self.models.items()}
+        code = [file_hash(Path(__file__)), version("transformers"), version("tokenizers")]
+        self.kept = known / fingerprint([self.identities, asdict(config), code]) / MANIFEST
+        self.found = read_json(self.kept) if self.kept.exists() else self._checked()
+        self.route_id: int = self.found["route_id"]
+        self.context_length: int = self.found["context_length"]
+        self.eos_ids = frozenset[int](self.found["eos_ids"])
+        self.chat_template: str = self.found["chat_template"]
+
+    def remember(self) -> None:
+        if not self.kept.exists():
+            write_json(self.kept, self.found)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.models["llm"], "pair.llm")
+
+    def _checked(self) -> dict[str, Any]:
+        """What a pair's files say of it, once they are found to fit."""
+        config, tokenizer = self.config, self.tokenizer
         for name, model in self.models.items():
             if name != "llm":
-                _same_tokenizer(load_tokenizer(model, self.keys[name]), self.tokenizer)
+                _same_tokenizer(load_tokenizer(model, self.keys[name]), tokenizer)
         shapes = [load_config(m, self.keys[n]).get_text_config() for n, m in self.models.items()]
-        self.vocab_size = min(shape.vocab_size for shape in shapes)
-        if len(self.tokenizer) > self.vocab_size:
-            raise must_be("pair", f"models with {len(self.tokenizer)} embeddings", self.vocab_size)
-        self.route_id = _route_id(config, self.tokenizer, self.vocab_size)
+        vocab_size = min(shape.vocab_size for shape in shapes)
+        if len(tokenizer) > vocab_size:
+            raise must_be("pair", f"models with {len(tokenizer)} embeddings", vocab_size)
+        route_id = _route_id(config, tokenizer, vocab_size)
         longest = min(shape.max_position_embeddings for shape in shapes)
         if config.context_length is not None and config.context_length > longest:
             raise must_be("pair.context_length", f"at most {longest} tokens", config.context_length)
-        self.context_length = config.context_length or longest
-        self.eos_ids = {self.tokenizer.eos_token_id} | _as_ids(shapes[1].eos_token_id)
         for key, token in (("think_start", config.think_start), ("think_end", config.think_end)):
-            if token is not None and token not in self.tokenizer.get_vocab():
+            if token is not None and token not in tokenizer.get_vocab():
                 raise must_be(f"pair.{key}", "a token of the pair's vocabulary, or null", token)
+        return {
+            "route_id": route_id,
+            "context_length": config.context_length or longest,
+            "eos_ids": sorted(_as_ids(tokenizer.eos_token_id) | _as_ids(shapes[1].eos_token_id)),
+            "chat_template": str(tokenizer.chat_template),
+        }
 
     def encode(self, question: str) -> list[int]:
         return encode_question(self.tokenizer, question, self.config.chat_template)
@@ -228,9 +252,13 @@ class ModelPair:
 
     def identity(self) -> dict[str, str]:
         """What decides the pair's outputs, for fingerprints and to tie a router to its pair."""
-        each = {name: identity(self.models[name], self.keys[name]) for name in ("slm", "llm")}
-        template = fingerprint([str(self.tokenizer.chat_template), dict(self.config.chat_template)])
-        return each | {"chat": template, "dtype": self.config.dtype}
+        both = {name: self.identities[name] for name in ("slm", "llm")}
+        return both | self.shared_identity()
+
+    def shared_identity(self) -> dict[str, str]:
+        """What decides the outputs of each of the pair's models, beside its files."""
+        template = fingerprint([self.chat_template, dict(self.config.chat_template)])
+        return {"chat": template, "dtype": self.config.dtype}
 
 
 def _as_ids(eos: int | list[int] | None) -> set[int]:

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from r2r.engines.base import Sampling
 from r2r.generators.base import Prompt
 from r2r.stages.compose import compose
+from r2r.stages.main import run as run_stages
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench
 
@@ -82,6 +83,19 @@ def test_another_threshold_neither_labels_nor_trains_again(undisturbed, tmp_path
     told = [line for line in screen if line.startswith(("label", "train", "evaluate"))]
     told = [line for line in told if "examples to read" not in line]
     assert [("(reused)" in line) for line in told] == [True] * 5 + [False]
+
+
+def test_a_cached_run_loads_no_model(undisturbed, tmp_path, monkeypatch):
+    outputs = shutil.copytree(undisturbed.outputs, tmp_path / "outputs", symlinks=True)
+    for name in ("load", "model"):
+        monkeypatch.setattr(Workbench, name, lambda *_: pytest.fail("a model was loaded"))
+    told = [*SMALL, "router=mlp", "threshold=0.1", f"outputs={outputs}"]
+    config, router_name = compose(told)
+    again = run_stages(config, tmp_path / "again", router_name, told)
+    assert again.reused == ["labels", "router", "calibration", "slm", "mid", "llm", "routed"]
+    latest = undisturbed.outputs / "latest"
+    for name in ("traces.jsonl", "results.json", "calibration.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (latest / name).read_bytes()
 
 
 def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):

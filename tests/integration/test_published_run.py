@@ -107,4 +107,4 @@ def test_a_router_of_several_positions_routes(tmp_path: Path) -> None:
 def test_a_router_of_several_positions_is_refused_on_sglang(tmp_path: Path) -> None:
     said = r"router\.path must be a router that reads one position, or engine=torch.*got '?3 pos"
     with pytest.raises(ConfigError, match=said):
-        bench(several(tmp_path), "engine=sglang").load_router()
+        _ = bench(several(tmp_path), "engine=sglang").saved_router

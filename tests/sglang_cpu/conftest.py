@@ -95,7 +95,7 @@ class Nano:
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory):
     config, _ = compose([])
-    pair = ModelPair(config.pair)
+    pair = ModelPair(config.pair, tmp_path_factory.mktemp("pairs"))
     slm, llm = (AutoModelForCausalLM.from_pretrained(NANO / name).eval() for name in ("slm", "llm"))
     shape = {"hidden_size": 48, "vocab_size": 512}
     embeddings = slm.get_input_embeddings().weight

@@ -44,13 +44,22 @@ def look(index: int) -> tuple[str, str]:
 
 def save(made: Figure, folder: Path, name: str) -> None:
     """``name``.png and ``name``.pdf, each whole."""
+    _lay_out(made)
     for kind in FORMATS:
         with whole_file(folder / f"{name}.{kind}") as temporary:
             made.savefig(temporary, format=kind)
 
 
+def _lay_out(made: Figure) -> None:
+    """Once for all formats: each would do it again, which takes longer than drawing."""
+    if made.get_layout_engine() is not None:
+        made.draw_without_rendering()
+        made.set_layout_engine("none")
+
+
 def inline_svg(made: Figure, name: str, alt: str) -> str:
     """The figure as an <svg> element that fills its container; ids are its own on the page."""
+    _lay_out(made)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         made.savefig(text, format="svg", metadata={"Date": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,34 @@ from safetensors.torch import load_file, save_file
 from r2r.errors import ConfigError, must_be
 from r2r.records import file_hash, read_json, whole_file, write_json
 from r2r.routers.base import Router
-from r2r.routers.build import build_router
+from r2r.routers.build import build_router, checked_router
 
 WEIGHTS = "router.safetensors"
 DESCRIPTION = "router.json"
 
 
-@dataclass(frozen=True, slots=True)
-class SavedRouter:
-    """A router as it was saved: its threshold (None: never calibrated), config and metrics.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What is known of a saved router: its threshold (None: never calibrated), config, metrics.
 
     ``digest``: sha256 of the file that holds its weights.
     """
 
-    router: Router
     threshold: float | None
     config: dict[str, Any]
     metrics: dict[str, Any]
     digest: str
+
+    @property
+    def max_score(self) -> float:
+        return checked_router(self.config)[0].max_score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRouter(Description):
+    """A router as it was saved."""
+
+    router: Router
 
 
 def save_router(
@@ -75,8 +85,27 @@ def load_saved(
 ) -> SavedRouter:
     """Read what ``save_router`` wrote, in eval mode, on the CPU.
 
-    ``token_embeddings`` [vocab, hidden]: the SLM's. ``identity``, where given, must equal the
-    saved one (``pair`` names it in the error).
+    ``token_embeddings`` [vocab, hidden]: the SLM's. The rest, and what is raised, as in
+    ``describe``.
+    """
+    known = describe(folder, pair=pair, identity=identity)
+    saved = read_json(folder / DESCRIPTION)
+    router = build_router(
+        known.config,
+        hidden_size=saved["hidden_size"],
+        vocab_size=saved["vocab_size"],
+        token_embeddings=token_embeddings,
+    )
+    router.load_state_dict(load_file(folder / WEIGHTS))
+    return SavedRouter(router=router, **{f.name: getattr(known, f.name) for f in fields(known)})
+
+
+def describe(
+    folder: Path, *, pair: str | None = None, identity: Mapping[str, str] | None = None
+) -> Description:
+    """What is known of the router in ``folder``, without building it.
+
+    ``identity``, where given, must equal the saved one (``pair`` names it in the error).
     Raises ConfigError for a router of another pair, and for missing or damaged files.
     """
     try:
@@ -84,7 +113,7 @@ def load_saved(
         digest = file_hash(folder / WEIGHTS)
         config, threshold, metrics = saved["config"], saved["threshold"], saved["metrics"]
         trained_for, models = saved["pair"], saved["identity"]
-        hidden_size, vocab_size = saved["hidden_size"], saved["vocab_size"]
+        _ = saved["hidden_size"], saved["vocab_size"]
         expected = saved["weights_sha256"]
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         wanted = f"a folder with a whole {DESCRIPTION} and {WEIGHTS}"
@@ -98,8 +127,4 @@ def load_saved(
     if digest != expected:
         wanted = f"a folder whose {WEIGHTS} is whole (this one is truncated or damaged)"
         raise must_be("router.path", wanted, str(folder))
-    router = build_router(
-        config, hidden_size=hidden_size, vocab_size=vocab_size, token_embeddings=token_embeddings
-    )
-    router.load_state_dict(load_file(folder / WEIGHTS))
-    return SavedRouter(router, threshold, config, metrics, digest)
+    return Description(threshold=threshold, config=config, metrics=metrics, digest=digest)

@@ -112,7 +112,9 @@ def load_published(path: str | Path, token_embeddings: torch.Tensor | None = Non
         router.load_state_dict(weights)
     except RuntimeError as error:
         raise must_be("router.path", f"{FORMAT}, its weights those of {name}", str(path)) from error
-    return SavedRouter(router, threshold, config, {}, file_hash(file))
+    return SavedRouter(
+        router=router, threshold=threshold, config=config, metrics={}, digest=file_hash(file)
+    )
 
 
 def export_published(

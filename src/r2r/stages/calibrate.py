@@ -25,7 +25,7 @@ SPLIT = "test"  # no training and no threshold has seen it
 
 def router_id(bench: Workbench) -> str:
     """What tells the run's router from others: heuristics have no weights, only options."""
-    router = bench.load_router()
+    router = bench.described_router
     return fingerprint([router.config, router.digest])
 
 
@@ -83,7 +83,7 @@ def calibration(bench: Workbench) -> dict[str, Any] | None:
 def _replay(bench: Workbench, folder: Path) -> None:
     from r2r.training.replay import record, replay
 
-    router = bench.load_router().router
+    router = bench.saved_router.router
     recorded = record(router, open_labels(bench), SPLIT, bench.config.engine.device)
     with whole_file(folder / SCORES) as path, path.open("wb") as file:
         np.savez_compressed(file, scores=recorded.scores, kinds=recorded.kinds)

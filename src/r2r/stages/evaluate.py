@@ -72,14 +72,12 @@ def _engine_identity(engine: EngineConfig) -> dict[str, Any]:
 
 def _who(bench: Workbench, system: str) -> dict[str, Any]:
     """What decides a system's answers, beside what decides all systems'."""
-    from r2r.pairs import identity
-
     config, pair = bench.config, bench.pair
     if system == "routed" and bench.oracle:
         rule = {"labeler": bench.labelling, "code": code_hash("labels")}
         return {"pair": pair.identity(), "oracle": rule}
     if system == "routed":
-        router = bench.load_router()
+        router = bench.described_router
         return {
             "pair": pair.identity(),
             "router": [router.config, router.digest],
@@ -97,8 +95,7 @@ def _who(bench: Workbench, system: str) -> dict[str, Any]:
             "threshold": config.query_level.threshold,
             "answers": [evaluation_folder(bench, name).name for name in needed],
         }
-    alone = {"model": identity(pair.models[system], pair.keys[system])}
-    return alone | {k: v for k, v in pair.identity().items() if k not in ("slm", "llm")}
+    return {"model": pair.identities[system]} | pair.shared_identity()
 
 
 def _benchmark(bench: Workbench, split: str) -> BenchmarkConfig:

@@ -91,6 +91,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     config = bench.config
     bench.preflight()
     folder = own_folder(folder)
+    bench.pair.remember()
     with whole_file(folder / CONFIG) as path:
         path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     tracking = Tracking(

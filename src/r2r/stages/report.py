@@ -11,19 +11,20 @@ from typing import Any
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import problem_scores
-from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, read_run
 from r2r.reporting.statistics import PairedBootstrap
 from r2r.reporting.tables import results_table
 from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
+from r2r.stages.artifacts import artifact
 from r2r.stages.calibrate import calibration, router_id
 from r2r.stages.evaluate import SAMPLES, evaluation_folder, read_samples, systems
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
-from r2r.stages.workbench import Workbench
+from r2r.stages.workbench import Workbench, code_hash
 
 READABLE = 24  # problems whose answers a person may want to read
 READABLE_TOKENS = 200_000  # of all their answers together: a page must stay a page
@@ -57,7 +58,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
 
 def _validation(bench: Workbench) -> dict[str, float] | None:
     """What the run's router does to the validation labels, where it was tried on them."""
-    saved = bench.load_router()
+    saved = bench.described_router
     found = saved.metrics.get("validation", {})
     if "curve" not in found:
         return None
@@ -93,10 +94,8 @@ def report(bench: Workbench, folder: Path) -> dict[str, Any]:
         replayed = calibration(bench)
         if replayed:
             write_json(folder / CALIBRATION, replayed)
-    rows = chosen(bench, list(results["systems"]))
-    with whole_file(folder / TRACES) as path, path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    _copy(_traces(bench, list(results["systems"])), folder / TRACES)
+    rows = [json.loads(line) for line in (folder / TRACES).open(encoding="utf-8")]
     told = "routed" if "routed" in results["systems"] else next(iter(results["systems"]))
     write_traces([row for row in rows if row["system"] == told], folder / "traces.md")
     write_json(folder / RESULTS, results)
@@ -114,6 +113,22 @@ def report_over(patterns: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_report(runs, folder)
     say("report", f"{len(runs)} runs in {folder}: {PAGE}, table.md, table.csv, {FIGURES}/")
+
+
+def _traces(bench: Workbench, names: Sequence[str]) -> Path:
+    """The file of ``chosen``; an artifact, because the SLM reads the answers for it."""
+    answers = {name: evaluation_folder(bench, name).name for name in names}
+    decides = [list(names), answers, code_hash("traces")]
+
+    def make(to: Path) -> None:
+        with whole_file(to / TRACES) as path, path.open("w", encoding="utf-8") as file:
+            for row in chosen(bench, names):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        write_json(to / MANIFEST, {"answers": answers})
+
+    folder = bench.artifacts / "traces" / fingerprint(decides)
+    artifact("report", folder, bench.config.force, make)
+    return folder / TRACES
 
 
 def chosen(bench: Workbench, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         params=params,
         encode_chat=encode if template else None,
         threshold=generator.threshold,
-        max_threshold=bench.load_router().router.max_score,
+        max_threshold=bench.saved_router.max_score,
         max_new_tokens=pair.config.max_new_tokens,
         max_prompt_tokens=config.max_prompt_tokens or pair.context_length,
         max_request_bytes=config.max_request_bytes,

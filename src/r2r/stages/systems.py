@@ -38,13 +38,13 @@ def _generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
         return _speculative(bench), both
     if bench.oracle:
         return _oracle(bench), both
-    saved = bench.load_router()
+    saved = bench.saved_router
     slm = bench.engine("slm", saved)
     routed = Routed(
         slm=slm,
         llm=bench.engine("llm", beside=slm),
         threshold=bench.threshold,
-        eos_ids=frozenset(bench.pair.eos_ids),
+        eos_ids=bench.pair.eos_ids,
         **_common(bench),
     )
     return routed, replace(both, router_b=count_params_b(saved.router))
@@ -72,7 +72,7 @@ def _speculative(bench: Workbench) -> Generator:
         slm=bench.engine("slm"),
         llm=bench.engine("llm"),
         draft_tokens=bench.config.speculative.draft_tokens,
-        eos_ids=frozenset(bench.pair.eos_ids),
+        eos_ids=bench.pair.eos_ids,
         **_common(bench),
     )
 
@@ -86,7 +86,7 @@ def _oracle(bench: Workbench) -> Generator:
         llm=bench.engine("llm"),
         verifier=verifier(bench),
         sentences=sentences(bench),
-        eos_ids=frozenset(bench.pair.eos_ids),
+        eos_ids=bench.pair.eos_ids,
         **_common(bench),
     )
 

@@ -22,7 +22,7 @@ def train(bench: Workbench, tracking: Tracking) -> bool:
         say("train", "nothing to do: the oracle asks the LLM at every position")
         return True
     if bench.finished_router:
-        bench.load_router()
+        _ = bench.saved_router
         say("train", f"nothing to do: router {bench.finished_router}")
         return True
     folder = bench.router_folder

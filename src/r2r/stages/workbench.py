@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from r2r.engines.base import Engine
     from r2r.engines.sglang.fleet import Fleet
     from r2r.routers.base import Router
-    from r2r.routers.checkpoint import SavedRouter
+    from r2r.routers.checkpoint import Description, SavedRouter
 
 # The code that decides each artifact's content, as files and folders of the package.
 GENERATION = ("trace.py", "pairs.py", "engines", "generators", "routers/base.py")
@@ -31,6 +31,7 @@ CODE = {
     "router": (*GENERATION, "labeling", "routers", "training"),
     "calibration": (*GENERATION, "labeling", "routers", "training"),
     "evaluation": (*GENERATION, "routers", "evaluation", "labeling/judge.py", "costs.py"),
+    "traces": (*GENERATION, "stages/readable.py", "stages/report.py"),
     "query": ("generators/query", "stages/query_level.py"),
 }
 
@@ -54,7 +55,6 @@ class Workbench:
         self.config, self.router_name = config, router_name
         self.artifacts = Path(config.outputs) / "artifacts"
         self.models: dict[str, Any] = {}
-        self.saved: SavedRouter | None = None
         self.evaluated: set[Path] = set()  # what this run made or found, to be forced and told once
 
     def preflight(self) -> None:
@@ -106,7 +106,7 @@ class Workbench:
 
     @cached_property
     def pair(self) -> ModelPair:
-        return ModelPair(self.config.pair)
+        return ModelPair(self.config.pair, self.artifacts / "pair")
 
     @cached_property
     def fleet(self) -> Fleet | None:
@@ -158,7 +158,7 @@ class Workbench:
 
         ``beside``: the engine whose handoffs it takes; in process they share their steps.
         """
-        eos_ids, route_id = frozenset(self.pair.eos_ids), self.pair.route_id
+        eos_ids, route_id = self.pair.eos_ids, self.pair.route_id
         if self.fleet is None:
             scorer = router.router if router else None
             return self._in_process(self.model(name), eos_ids, [route_id], scorer, beside)
@@ -216,7 +216,7 @@ class Workbench:
         return self.fleet.engine(
             "llm",
             locate(pair.models["llm"], pair.keys["llm"]),
-            eos_ids=frozenset(pair.eos_ids),
+            eos_ids=pair.eos_ids,
             route_id=None,
             speculative={
                 "speculative_algorithm": "STANDALONE",
@@ -326,34 +326,45 @@ class Workbench:
 
         return build_router(self.config.router, **self.slm_shape(), seed=self.config.seed)
 
-    def load_router(self) -> SavedRouter:
+    @cached_property
+    def described_router(self) -> Description:
+        """What is known of the run's trained router; the one of the train stage's artifact is not
+        built for that, and no model is loaded."""
+        from r2r.routers.checkpoint import describe
+
+        if self.finished_router:
+            return self.saved_router
+        return describe(self._trained(), **self._trained_for())
+
+    @cached_property
+    def saved_router(self) -> SavedRouter:
         """The run's trained router: from the train stage's artifact, or from router.path (a folder
         of ours, or a published file)."""
         from r2r.routers.checkpoint import load_saved
         from r2r.routers.published import load_published
 
-        if self.saved is None:
-            path = self.router_path
-            if not self.finished_router and not (path / MANIFEST).exists():
-                raise must_be(
-                    "stages", "a list with train first (no such router yet)", self.config.stages
-                )
-            embeddings = self.slm_shape()["token_embeddings"]
-            if path.is_dir():
-                self.saved = load_saved(
-                    path,
-                    token_embeddings=embeddings,
-                    pair=self.config.pair.name,
-                    identity=self.pair.identity(),
-                )
-            else:
-                self.saved = load_published(path, embeddings)
-            window = self.saved.router.window
-            if window > 1 and self.config.engine.sglang is not None:
-                wanted = "one position, or engine=torch, which keeps the signals of past ones"
-                raise must_be("router.path", f"a router that reads {wanted}", f"{window} positions")
-            self.saved.router.to(self.device)
-        return self.saved
+        path = self.finished_router or self._trained()
+        embeddings = self.slm_shape()["token_embeddings"]
+        if path.is_dir():
+            saved = load_saved(path, token_embeddings=embeddings, **self._trained_for())
+        else:
+            saved = load_published(path, embeddings)
+        window = saved.router.window
+        if window > 1 and self.config.engine.sglang is not None:
+            wanted = "one position, or engine=torch, which keeps the signals of past ones"
+            raise must_be("router.path", f"a router that reads {wanted}", f"{window} positions")
+        saved.router.to(self.device)
+        return saved
+
+    def _trained(self) -> Path:
+        if not (self.router_folder / MANIFEST).exists():
+            raise must_be(
+                "stages", "a list with train first (no such router yet)", self.config.stages
+            )
+        return self.router_folder
+
+    def _trained_for(self) -> dict[str, Any]:
+        return {"pair": self.config.pair.name, "identity": self.pair.identity()}
 
     @property
     def router_path(self) -> Path:
@@ -368,11 +379,11 @@ class Workbench:
     @property
     def threshold(self) -> float:
         """The run's threshold; auto: the one saved with the router."""
-        saved = self.load_router()
+        saved = self.described_router
         value = saved.threshold if self.config.threshold == "auto" else self.config.threshold
         if value is None:
             raise must_be("threshold", "a number (this router was never calibrated)", "auto")
-        self._check_threshold(saved.router.max_score)
+        self._check_threshold(saved.max_score)
         return float(value)
 
     def _check_threshold(self, highest: float) -> None:
