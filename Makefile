@@ -14,11 +14,14 @@ help: ## list the targets
 run: $(READY) ## label, train, evaluate, report (ARGS="key=value ..." to change)
 	$(BIN)/python run.py $(ARGS)
 
+# Side by side: a test's models are so small that one core is fastest for each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: $(READY) ## set up, then run all tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: $(READY) ## the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-sglang: $(READY) ## real SGLang on the CPU, in an environment of its own (cached)
 	R2R_SGLANG_PYTHON=$$(PYTHON=$(PYTHON) tests/sglang_cpu/environment.sh) && export R2R_SGLANG_PYTHON && \

@@ -149,7 +149,9 @@ def stopped(base: Undisturbed, outputs: Path, number: signal.Signals, moment: Mo
     process = running_at(moment, base, outputs, {MARK: str(outputs)})
     os.kill(process.pid, number)
     process.wait(timeout=120)
-    unheard = process.returncode == -number and stage(outputs) == "start"  # Python was starting
+    # Python was starting, or had done its work and was ending.
+    unheard = stage(outputs) == "start" or (outputs / "latest").exists()
+    unheard &= process.returncode == -number
     ended(process, *([-number], "") if unheard else ENDS[number])
     no_process_left(str(outputs))
     return stage(outputs)

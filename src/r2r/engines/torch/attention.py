@@ -115,9 +115,15 @@ class Layout:
         requests = list(zip(slots, starts, widths, strict=True))
         self.length = max(start + width for _, start, width in requests)
         cache.reserve(self.length)
-        where = [(slot, start + at) for slot, start, width in requests for at in range(width)]
-        both = torch.tensor(where, device=like.device).T
-        self.slots, self.positions = both[0], both[1]
+        self.where: tuple[torch.Tensor, torch.Tensor] | tuple[int, slice]
+        if len(requests) == 1:
+            [(slot, start, _)] = requests
+            self.where = slot, slice(start, self.length)
+            self.positions = torch.arange(start, self.length, device=like.device)
+        else:
+            each = [(slot, start + at) for slot, start, width in requests for at in range(width)]
+            rows, self.positions = torch.tensor(each, device=like.device).T
+            self.where = rows, self.positions
         self.segments: list[Segment] = []
         at = 0
         for _, group in itertools.groupby(requests, key=lambda request: width_class(request[2])):
@@ -175,9 +181,7 @@ def _attend(
     assert layout is not None
     if window is not None and layout.length > window:
         raise NotImplementedError(f"attention over more than the sliding window of {window} tokens")
-    keys, values = layout.cache.store(
-        layer, key[0].transpose(0, 1), value[0].transpose(0, 1), layout.slots, layout.positions
-    )
+    keys, values = layout.cache.store(layer, key[0], value[0], layout.where)
     queries = query[0].transpose(0, 1)
     outs = [
         segment.attend(queries[segment.tokens], keys, values, scaling)

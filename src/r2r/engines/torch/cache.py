@@ -36,19 +36,23 @@ class SlotCache:
         layer: int,
         keys: torch.Tensor,
         values: torch.Tensor,
-        slots: torch.Tensor,
-        positions: torch.Tensor,
+        where: tuple[torch.Tensor, torch.Tensor] | tuple[int, slice],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep [tokens, kv_heads, head_dim] at ``slots`` and ``positions`` [tokens]; all rows."""
+        """Keep [kv_heads, tokens, head_dim]; all rows. ``where``: slots and positions [tokens]; of
+        one request its slot and a slice, which costs a small model's step less."""
         if layer not in self.layers:
             self.layers[layer] = (self._empty(keys), self._empty(values))
-        kept = self.layers[layer]
-        kept[0][slots, :, positions] = keys
-        kept[1][slots, :, positions] = values
+        kept, (slots, positions) = self.layers[layer], where
+        if isinstance(slots, int):
+            kept[0][slots, :, positions] = keys
+            kept[1][slots, :, positions] = values
+        else:
+            kept[0][slots, :, positions] = keys.transpose(0, 1)
+            kept[1][slots, :, positions] = values.transpose(0, 1)
         return kept
 
     def _empty(self, like: torch.Tensor) -> torch.Tensor:
-        return like.new_zeros(self.slots, like.shape[1], self.capacity, like.shape[2])
+        return like.new_zeros(self.slots, like.shape[0], self.capacity, like.shape[2])
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give ``target`` the first ``length`` tokens of ``source``."""

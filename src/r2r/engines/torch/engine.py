@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -84,8 +85,8 @@ class TorchEngine:
         self.model, self.router = model, router
         self.past = Past(router.window) if router is not None and router.window > 1 else None
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
-        self.compiled = _compiled(self.decoder) if compile else None
         self.device = model.device
+        self.compiled = _compiled(self.decoder, self.device) if compile else None
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
@@ -101,7 +102,8 @@ class TorchEngine:
         model.set_attn_implementation(NAME)
         self.mask = torch.zeros(1, 1, 1, 1, device=self.device)  # a ready one: none is built
         try:
-            self._check_model()
+            with _constants() if compile else contextlib.nullcontext():
+                self._check_model()
         except RuntimeError as error:
             if self.compiled is None or type(error).__module__.partition(".")[0] != "torch":
                 raise
@@ -323,7 +325,7 @@ class TorchEngine:
             return
         logits = self.head(wanted).float()
         values, indices = self._top(logits)
-        logits[:, self.banned] = -torch.inf
+        logits.index_fill_(1, self.banned, -torch.inf)
         parts = (logits.argmax(-1), values, indices, wanted.float())
         job.read.append(tuple(part.cpu() for part in parts))
 
@@ -332,7 +334,7 @@ class TorchEngine:
         asked = [row for row, job in enumerate(jobs) if job.request.threshold is not None]
         every = len(asked) == len(jobs)
         top = self._top(logits if every else logits[asked]).values if asked else None
-        logits[:, self.banned] = -torch.inf
+        logits.index_fill_(1, self.banned, -torch.inf)
         positions = [len(job.answer) for job in jobs]
         chosen = choose(logits, [job.request.sampling for job in jobs], positions)
         if top is None:
@@ -379,9 +381,10 @@ class TorchEngine:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
 
 
-def _compiled(decoder: Any) -> Any:
+def _compiled(decoder: Any, device: torch.device) -> Any:
     """The decoder by torch.compile. Only its inputs ever change, so nothing else of it is looked at
-    again at each call; what is compiled for another model is kept apart."""
+    again at each call; what is compiled for another model is kept apart. On a CPU the code between
+    the kernels is C++ too: with a small model it takes as long as they do."""
 
     def inputs(guards: Sequence[Any]) -> list[bool]:
         return [
@@ -390,9 +393,17 @@ def _compiled(decoder: Any) -> Any:
             for guard in guards
         ]
 
-    options: Any = {"guard_filter_fn": inputs}
+    options: Any = {"guard_filter_fn": inputs, "cpp_wrapper": device.type == "cpu"}
     with_cache: Any = torch.compile  # its overloads lack isolate_recompiles
     return with_cache(decoder, dynamic=True, isolate_recompiles=True, options=options)
+
+
+def _constants() -> contextlib.AbstractContextManager[None]:
+    """What is compiled within takes a model's numbers, such as a norm's epsilon, as they are: as
+    inputs they cost a tensor each at every call."""
+    import torch._dynamo.config as settings
+
+    return settings.patch(specialize_float=True)
 
 
 def _common(a: list[int], b: list[int]) -> int:
