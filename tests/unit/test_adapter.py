@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from transformers import AutoTokenizer
 
 from r2r.errors import ConfigError
@@ -148,3 +149,8 @@ def test_likelihoods_are_refused(tokenizer):
             call([])
     with pytest.raises(NotImplementedError, match="--apply_chat_template"):
         lm.apply_chat_template([])
+
+
+def test_lm_evals_cache_of_answers_is_refused(tokenizer, tmp_path):
+    with pytest.raises(ConfigError, match=r"^--use_cache must be left out"):
+        CachingLM(model(Scripted(tokenizer)), str(tmp_path / "answers.db"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval.api.model import LM
 
@@ -17,6 +17,7 @@ from r2r.trace import Trace
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CacheHook
 
 GENERATION_OPTIONS = ("until", "max_gen_toks", "temperature", "top_p", "do_sample")
 
@@ -81,11 +82,14 @@ class R2RLM(LM):
             repeats.append(seen[id(request)])
             seen[id(request)] += 1
         prompts = [self.prompt(r, n) for r, n in zip(requests, repeats, strict=True)]
+        return [self.answer(trace) for trace in self.generator.each(prompts)]
 
-        def done(index: int, trace: Trace) -> None:
-            self.cache_hook.add_partial("generate_until", requests[index].args, self.answer(trace))
-
-        return [self.answer(trace) for trace in self.generator.each(prompts, done)]
+    def set_cache_hook(self, cache_hook: CacheHook) -> NoReturn:
+        """lm-eval's cache of answers is refused: it knows a question but not the model, router or
+        threshold that answered it, and keeps pickles (CVE-2024-35515)."""
+        raise must_be(
+            "--use_cache", "left out (run.py keeps answers by their fingerprint)", "a file"
+        )
 
     def prompt(self, request: Instance, repeat: int) -> Prompt:
         text, options = request.arguments

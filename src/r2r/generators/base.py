@@ -75,29 +75,27 @@ class Generator(ABC):
         return StopStrings(self.tokenizer, prompt.stop, prompt.after) if prompt.stop else None
 
     def generate(
-        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
+        self, prompts: Sequence[Prompt], done: Callable[[Trace], None] | None = None
     ) -> list[Trace]:
-        """Traces in the order of ``prompts``; ``done(index, trace)`` is called as each ends."""
+        """Traces in the order of ``prompts``; ``done`` hears of each as it ends."""
 
         async def every() -> list[Trace]:
             gate = asyncio.Semaphore(self.concurrency)
 
-            async def one(index: int, prompt: Prompt) -> Trace:
+            async def one(prompt: Prompt) -> Trace:
                 async with gate:
                     trace = await self.answer(prompt)
                 if done:
-                    done(index, trace)
+                    done(trace)
                 return trace
 
-            return await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts)))
+            return await asyncio.gather(*map(one, prompts))
 
         return asyncio.run(every())
 
-    def each(
-        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
-    ) -> Iterator[Trace]:
+    def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
         """What ``generate`` gives, one by one: who keeps none of them needs memory for none."""
-        yield from self.generate(prompts, done)
+        yield from self.generate(prompts)
 
 
 def ended(

@@ -40,33 +40,30 @@ class Saved(Generator):
         return await self.inner.write(prompt, budget, add)
 
     def generate(
-        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
+        self, prompts: Sequence[Prompt], done: Callable[[Trace], None] | None = None
     ) -> list[Trace]:
-        return list(self.each(prompts, done))
+        traces = list(self.each(prompts))
+        if done:
+            for trace in traces:
+                done(trace)
+        return traces
 
-    def each(
-        self, prompts: Sequence[Prompt], done: Callable[[int, Trace], None] | None = None
-    ) -> Iterator[Trace]:
+    def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
         self.asked = len(prompts)
         for start in range(0, len(prompts), self.chunk):
             path = self._path(start)
             kept_before = path.exists()
             if not kept_before:
                 began = time.perf_counter()
-                made = self.inner.generate(
-                    prompts[start : start + self.chunk], lambda _, trace: self.live(trace)
-                )
+                made = self.inner.generate(prompts[start : start + self.chunk], self.live)
                 seconds = time.perf_counter() - began
                 rows = [trace.to_json() for trace in made]
                 write_json(path, {"seconds": seconds, "traces": rows})
             kept = read_json(path)
             self.seconds += kept["seconds"]
-            for index, row in enumerate(kept["traces"], start):
-                trace = Trace.from_json(row)
+            for trace in map(Trace.from_json, kept["traces"]):
                 if kept_before:
                     self.live(trace)
-                if done:
-                    done(index, trace)
                 yield trace
 
     def kept(self) -> Iterator[Trace]:
