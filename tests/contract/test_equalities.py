@@ -87,7 +87,10 @@ def nano(name):
     return AutoModelForCausalLM.from_pretrained(NANO / name).eval()
 
 
-@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", "moe", "nano"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("moe", "nano")]
+
+
+@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", *SLOW])
 def pair(request):
     if request.param == "nano":
         return nano("slm"), nano("llm")

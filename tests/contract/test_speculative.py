@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_equalities import BANNED, EOS, Words, engine, nano, prompts, single, tiny, tokens
+from test_equalities import BANNED, EOS, SLOW, Words, engine, nano, prompts, single, tiny, tokens
 
 from r2r.engines.base import Sampling
 from r2r.errors import ConfigError
@@ -10,7 +10,7 @@ from r2r.generators.base import Prompt
 from r2r.generators.speculative import Speculative, verified
 
 
-@pytest.fixture(scope="module", params=["qwen2", "moe", "nano"])
+@pytest.fixture(scope="module", params=["qwen2", *SLOW])
 def pair(request):
     if request.param == "nano":
         return nano("slm"), nano("llm")
