@@ -1,5 +1,6 @@
 """Training on made-up labels: a run is a function of its seed, killed and resumed or not."""
 
+import errno
 import logging.handlers
 import warnings
 from dataclasses import replace
@@ -251,6 +252,29 @@ def test_killed_between_its_two_checkpoints(
         with pytest.raises(Killed):
             train(labels, tmp_path / "killed")
     resumed, result = train(labels, tmp_path / "killed")
+    assert result == expected
+    assert same_weights(resumed, undisturbed)
+
+
+@pytest.mark.parametrize("full_at", [3, 4])  # the second epoch's best.ckpt, its last.ckpt
+def test_a_disk_that_fills_up_leaves_whole_checkpoints(
+    labels: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: int
+) -> None:
+    undisturbed, expected = train(labels, tmp_path / "undisturbed")
+    write, written = Path.write_bytes, iter(range(1, 100))
+
+    def fills_up(self: Path, content: memoryview) -> int:
+        if next(written) < full_at:
+            return write(self, content)
+        write(self, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fills_up)
+        with pytest.raises(OSError, match="No space left"):
+            train(labels, tmp_path / "full")
+    assert all(not path.name.startswith(".") for path in (tmp_path / "full").iterdir())
+    resumed, result = train(labels, tmp_path / "full")
     assert result == expected
     assert same_weights(resumed, undisturbed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from r2r.config import TrainerConfig
 from r2r.errors import must_be
+from r2r.records import whole_file
 from r2r.routers.base import Router
 from r2r.training.calibrate import calibrate, quality, require_divergent, scores
 from r2r.training.check import check_trainer
@@ -112,6 +115,19 @@ def train_router(
     return TrainResult(threshold, metrics)
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there. Lightning copies its own from the temporary folder,
+    which may be on another disk: a full disk or a kill then leaves half of one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with whole_file(Path(path)) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+
 class _Patience(EarlyStopping):
     """Early stopping that a run resumed after its last epoch does not forget."""
 
@@ -151,7 +167,8 @@ def _trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy=config.strategy,
-        plugins=[LightningEnvironment()],  # starts its processes itself, under Slurm too
+        # Lightning starts its processes itself, under Slurm too.
+        plugins=[LightningEnvironment(), WholeCheckpoints()],
         precision=config.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=config.max_epochs,
         default_root_dir=folder,
