@@ -77,6 +77,7 @@ def test_what_is_streamed_is_what_the_generator_writes(outputs, url):
         assert usage["prompt_tokens"] == len(prompt)
 
 
+@pytest.mark.slow
 def test_many_clients_of_which_a_third_leaves(url):
     result = asyncio.run(soak(url, clients=32, seconds=3, leaving=1 / 3))
     assert result["errors"] == [] and result["at_rest"]

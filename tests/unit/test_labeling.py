@@ -380,6 +380,7 @@ def test_queries_from_a_hub_dataset(tmp_path):
         read_queries(PromptsConfig(dataset=str(folder), split="validation"))
 
 
+@pytest.mark.slow
 def test_ten_times_the_queries_take_no_ten_times_the_memory(tmp_path):
     def most(count):
         asked = queries(4) * count

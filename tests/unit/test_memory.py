@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from finished import results, write_run
 from memory import peak
 from transformers import AutoTokenizer
@@ -34,6 +35,7 @@ class Long(Generator):
         return "eos"
 
 
+@pytest.mark.slow
 def test_answers_are_kept_on_disk_and_costed_one_by_one(tmp_path):
     def most(count):
         saved = Saved(inner=Long(), folder=tmp_path / str(count), chunk=4)
@@ -53,6 +55,7 @@ def test_answers_are_kept_on_disk_and_costed_one_by_one(tmp_path):
     assert most(120) < 1.5 * most(12)
 
 
+@pytest.mark.slow
 def test_the_report_reads_answers_one_by_one(tmp_path):
     def most(count):
         folder = write_run(tmp_path / f"{count}", results())

@@ -195,6 +195,7 @@ def hostile(tmp_path, port):
     }
 
 
+@pytest.mark.slow
 def test_hostile_programs_are_contained_and_count_as_failed(tmp_path, monkeypatch):
     monkeypatch.setenv("R2R_TEST_SECRET", "secret")
     monkeypatch.setattr(livecode, "TEST_S", 1.0)
