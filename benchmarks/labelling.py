@@ -97,7 +97,7 @@ class Stop(StoppingCriteria):
     def __init__(self, check: Any, prompt: int):
         self.check, self.prompt = check, prompt
 
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
         return torch.tensor([self.check(input_ids[0, self.prompt :].tolist())])
 
 

@@ -15,9 +15,10 @@ from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
 from r2r.stages.artifacts import artifact
+from r2r.stages.code import code_hash
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
-from r2r.stages.workbench import Workbench, code_hash
+from r2r.stages.workbench import Workbench
 
 SCORES = "scores.npz"
 SPLIT = "test"  # no training and no threshold has seen it

@@ -16,8 +16,9 @@ from r2r.generators.query import QUERY_ROUTERS
 from r2r.generators.saved import Saved
 from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
 from r2r.stages.artifacts import artifact
+from r2r.stages.code import code_hash
 from r2r.stages.screen import bar, say
-from r2r.stages.workbench import Workbench, code_hash
+from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
 
 if TYPE_CHECKING:

@@ -29,9 +29,10 @@ from r2r.generators.query.scorers import (
 )
 from r2r.records import MANIFEST, fingerprint, folder_hash, read_json, write_json
 from r2r.stages.artifacts import artifact
+from r2r.stages.code import code_hash
 from r2r.stages.evaluate import evaluated, evaluation_folder, read_samples, write_samples
 from r2r.stages.screen import say
-from r2r.stages.workbench import Workbench, code_hash
+from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
 
 HELD_OUT = 0.2  # share of the training prompts that tell how good a query-level router is

@@ -20,11 +20,12 @@ from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
 from r2r.stages.artifacts import artifact
 from r2r.stages.calibrate import calibration, router_id
+from r2r.stages.code import code_hash
 from r2r.stages.evaluate import SAMPLES, evaluation_folder, read_samples, systems
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
-from r2r.stages.workbench import Workbench, code_hash
+from r2r.stages.workbench import Workbench
 
 READABLE = 24  # problems whose answers a person may want to read
 READABLE_TOKENS = 200_000  # of all their answers together: a page must stay a page

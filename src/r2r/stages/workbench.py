@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import r2r
 from r2r.config import Config, ModelConfig
 from r2r.errors import ConfigError, must_be
 from r2r.generators.query import QUERY_ROUTERS
 from r2r.pairs import ModelPair, count_params_b, load_model, load_skeleton, locate
-from r2r.records import MANIFEST, file_hash, fingerprint
+from r2r.records import MANIFEST, fingerprint
+from r2r.stages.code import code_hash
 from r2r.stages.screen import say
 
 if TYPE_CHECKING:
@@ -23,29 +23,6 @@ if TYPE_CHECKING:
     from r2r.engines.sglang.fleet import Fleet
     from r2r.routers.base import Router
     from r2r.routers.checkpoint import Description, SavedRouter
-
-# The code that decides each artifact's content, as files and folders of the package.
-GENERATION = ("trace.py", "pairs.py", "engines", "generators", "routers/base.py")
-CODE = {
-    "labels": (*GENERATION, "labeling"),
-    "router": (*GENERATION, "labeling", "routers", "training"),
-    "calibration": (*GENERATION, "labeling", "routers", "training"),
-    "evaluation": (*GENERATION, "routers", "evaluation", "labeling/judge.py", "costs.py"),
-    "traces": (*GENERATION, "stages/readable.py", "stages/report.py"),
-    "query": ("generators/query", "stages/query_level.py"),
-}
-
-
-def code_hash(artifact: str) -> str:
-    root = Path(r2r.__file__).parent
-    hashes = []
-    for name in CODE[artifact]:
-        path = root / name
-        files = (
-            [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.yaml"))
-        )
-        hashes += [[str(file.relative_to(root)), file_hash(file)] for file in files]
-    return fingerprint(hashes)
 
 
 class Workbench:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from r2r.engines.base import Decoded, Prefill, Request
 from r2r.engines.sampling import choose
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
+from r2r.engines.torch.compiled import compiled, constants
 from r2r.engines.torch.past import Past
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
@@ -86,7 +87,7 @@ class TorchEngine:
         self.past = Past(router.window) if router is not None and router.window > 1 else None
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.device = model.device
-        self.compiled = _compiled(self.decoder, self.device) if compile else None
+        self.compiled = compiled(self.decoder, self.device) if compile else None
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
@@ -102,7 +103,7 @@ class TorchEngine:
         model.set_attn_implementation(NAME)
         self.mask = torch.zeros(1, 1, 1, 1, device=self.device)  # a ready one: none is built
         try:
-            with _constants() if compile else contextlib.nullcontext():
+            with constants() if compile else contextlib.nullcontext():
                 self._check_model()
         except RuntimeError as error:
             if self.compiled is None or type(error).__module__.partition(".")[0] != "torch":
@@ -379,31 +380,6 @@ class TorchEngine:
             reason = "budget"
         if reason:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
-
-
-def _compiled(decoder: Any, device: torch.device) -> Any:
-    """The decoder by torch.compile. Only its inputs ever change, so nothing else of it is looked at
-    again at each call; what is compiled for another model is kept apart. On a CPU the code between
-    the kernels is C++ too: with a small model it takes as long as they do."""
-
-    def inputs(guards: Sequence[Any]) -> list[bool]:
-        return [
-            guard.guard_type in ("TENSOR_MATCH", "SHAPE_ENV")
-            and not isinstance(guard.value, torch.nn.Parameter)
-            for guard in guards
-        ]
-
-    options: Any = {"guard_filter_fn": inputs, "cpp_wrapper": device.type == "cpu"}
-    with_cache: Any = torch.compile  # its overloads lack isolate_recompiles
-    return with_cache(decoder, dynamic=True, isolate_recompiles=True, options=options)
-
-
-def _constants() -> contextlib.AbstractContextManager[None]:
-    """What is compiled within takes a model's numbers, such as a norm's epsilon, as they are: as
-    inputs they cost a tensor each at every call."""
-    import torch._dynamo.config as settings
-
-    return settings.patch(specialize_float=True)
 
 
 def _common(a: list[int], b: list[int]) -> int:
