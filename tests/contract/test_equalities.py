@@ -24,7 +24,6 @@ from transformers import (
 
 from r2r.engines.base import Request, Sampling
 from r2r.engines.torch.engine import TorchEngine
-from r2r.errors import ConfigError
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
@@ -279,29 +278,6 @@ def test_handoffs_wait_for_company(pair, monkeypatch):
         generator.generate(prompts(16))
         sizes[patience] = sum(rows for _, rows in large) / len(large)
     assert sizes[1000] > sizes[0]
-
-
-@pytest.mark.slow
-def test_compiled_equals_the_reference():
-    """Models whose inputs look the same, and batches of all sizes."""
-    asked = prompts(8)
-    for layers in (2, 3, 1):
-        model = tiny("qwen3", 32, layers, layers)
-        expected = [alone(model, p.tokens, p.sampling.max_new_tokens, EOS, BANNED) for p in asked]
-        compiled = single(model, compile=True)
-        assert tokens(compiled.generate(asked)) == expected
-        assert tokens(compiled.generate(asked[:1])) == expected[:1]
-
-
-@pytest.mark.slow
-def test_compiling_without_a_compiler_is_one_line():
-    torch._dynamo.reset()
-    nothing = {"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}
-    model = tiny("qwen2", 40, 2, 0)
-    wanted = pytest.raises(ConfigError, match=r"^engine\.compile must be false here")
-    with torch._inductor.config.patch(nothing), wanted:
-        engine(model, compile=True)
-    torch._dynamo.reset()
 
 
 def test_models_of_half_precision_are_accepted():
