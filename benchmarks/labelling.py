@@ -101,10 +101,9 @@ class Stop(StoppingCriteria):
         return torch.tensor([self.check(input_ids[0, self.prompt :].tolist())])
 
 
-def naive(bench: Workbench, queries: list[Query]) -> dict[str, Any]:
-    """One model call after the other, nothing shared."""
+def naive(bench: Workbench, slm: Any, llm: Any, queries: list[Query]) -> dict[str, Any]:
+    """One model call after the other, nothing shared. The models are as transformers loads them."""
     pair, config = bench.pair, bench.config.labeler
-    slm, llm = bench.model("slm"), bench.model("llm")
     cut, ends, judge = sentences(bench), think(bench), verifier(bench)
     banned = [[pair.route_id]]
 
@@ -116,8 +115,6 @@ def naive(bench: Workbench, queries: list[Query]) -> dict[str, Any]:
         )  # fmt: skip
         return made[0, len(tokens) :].tolist()
 
-    for model in (slm, llm):  # what the engine left there, for what transformers chooses
-        model.set_attn_implementation("sdpa")
     labels: Labelled = {}
     began = clock()
     for data_id, query in enumerate(queries):
@@ -155,12 +152,12 @@ def measure(given: argparse.Namespace, name: str, count: int, overrides: list[st
     bench = Workbench(*compose(overrides))
     asked = bench.queries[:count]
     queries = [Query(key, bench.pair.encode(question), question) for key, question in asked]
-    for model in ("slm", "llm"):
-        bench.model(model)
+    pair = bench.pair
+    plain = [bench.load(pair.models[model], pair.keys[model]) for model in ("slm", "llm")]
     small = queries[:3]  # warms up
     ours(bench, small)
     runs = interleaved(
-        {"ours": lambda: ours(bench, queries), "naive": lambda: naive(bench, queries)},
+        {"ours": lambda: ours(bench, queries), "naive": lambda: naive(bench, *plain, queries)},
         given.repeats, warmups=0,
     )  # fmt: skip
     labels = [run.pop("labels") for found in runs.values() for run in found]

@@ -8,8 +8,9 @@ leaves to the SLM, and both write what the LLM writes.
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import r2r
 from r2r.engines.base import Sampling
 from r2r.engines.torch.attention import NAME
 from r2r.engines.torch.engine import TorchEngine
+from r2r.engines.torch.packed import Packed
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
@@ -67,16 +69,31 @@ def divergent(numbers: torch.Tensor, share: float) -> torch.Tensor:
 
 @dataclass
 class Pair:
+    """``slm`` and ``llm`` are as transformers loads them. ``engines``: the models of our engines,
+    by name and whether they are compiled: on a CPU copies, since engines lay out weights in a way
+    of their own; on a GPU, whose memory would not hold two, the same ones."""
+
     name: str
     slm: Any
     llm: Any
     router: Pattern
+    engines: dict[tuple[str, bool], Any] = field(default_factory=dict)
 
     def share(self, share: float) -> None:
         """From now on the LLM writes this share of the tokens (of a made pair: exactly)."""
         self.router.share = share
         if self.name == "medium":
             _count(self.slm, share)
+            for (name, _), model in self.engines.items():
+                if name == "slm" and model is not self.slm:
+                    _same_head(model, self.slm)
+
+    def _model(self, name: str, compile: bool) -> Any:
+        model = getattr(self, name)
+        if (name, compile) not in self.engines:
+            copied = copy.deepcopy(model) if model.device.type == "cpu" else model
+            self.engines[name, compile] = copied
+        return self.engines[name, compile]
 
     def params_m(self, name: str) -> float:
         return sum(weight.numel() for weight in getattr(self, name).parameters()) / 1e6
@@ -89,7 +106,7 @@ class Pair:
     def engine(self, name: str, batch: int, compile: bool, **more: Any) -> TorchEngine:
         """An engine that never ends an answer before its budget."""
         return TorchEngine(
-            model=getattr(self, name), eos_ids=(), banned=[1], max_batch=batch,
+            model=self._model(name, compile), eos_ids=(), banned=[1], max_batch=batch,
             max_prefill_tokens=8192, router=self.router if name == "slm" else None,
             compile=compile, **more,
         )  # fmt: skip
@@ -181,6 +198,14 @@ def _count(model: Any, wrong: float) -> None:
     head = model.lm_head.weight
     head[::2] = number * (1 - odd / 2)
     head[1::2] = number * (0.5 + odd / 2)
+
+
+@torch.no_grad()
+def _same_head(model: Any, source: Any) -> None:
+    if isinstance(model.lm_head, Packed):
+        model.lm_head.weight = Packed(source.lm_head).weight
+    else:
+        model.lm_head.weight.copy_(source.lm_head.weight)
 
 
 def save_medium(folder: Path, share: float, queries: int) -> list[str]:

@@ -18,6 +18,7 @@ from pairs import Pattern
 
 from r2r.engines.torch.attention import Layout
 from r2r.engines.torch.engine import TorchEngine
+from r2r.engines.torch.packed import Packed
 
 READ = 2**28  # floats whose sum tells the memory's speed
 SAMPLE = 12  # forwards of each engine that are run again
@@ -91,10 +92,11 @@ class Watch:
 
     def gigabytes(self) -> float:
         """Weights that the forwards read from memory: the decoder's and the head's, every time."""
-        decoder = sum(
-            w.nbytes for n, w in self.engine.decoder.named_parameters() if "embed" not in n
-        )
-        return len(self.shapes) * (decoder + self.engine.head.weight.nbytes) / 1e9
+        decoder = self.engine.decoder
+        read = [w for name, w in decoder.named_parameters() if "embed" not in name]
+        read += [layer.weight for layer in decoder.modules() if isinstance(layer, Packed)]
+        read.append(self.engine.head.weight)
+        return len(self.shapes) * sum(weight.nbytes for weight in read) / 1e9
 
 
 def parts(watches: list[Watch], wall: float) -> dict[str, float]:

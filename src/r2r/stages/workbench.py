@@ -126,7 +126,7 @@ class Workbench:
         model, key = self.pair.models[name], self.pair.keys[name]
         if model.params_b is not None:
             return model.params_b
-        return count_params_b(load_skeleton(model, key) if self.fleet else self.model(name))
+        return count_params_b(load_skeleton(model, key))
 
     def engine(
         self, name: str, router: SavedRouter | None = None, beside: Engine | None = None

@@ -17,6 +17,7 @@ from r2r.engines.sampling import choose
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.compiled import compiled, constants
+from r2r.engines.torch.packed import pack
 from r2r.engines.torch.past import Past
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
@@ -58,7 +59,8 @@ class Job:
 class TorchEngine:
     """A model, its KV cache, and a loop that batches whatever requests are ready.
 
-    ``model``: a transformers causal LM whose logits are ``lm_head(final hidden state)``.
+    ``model``: a transformers causal LM whose logits are ``lm_head(final hidden state)``. It changes
+    for whoever else uses it: its attention, and on a CPU in bfloat16 its linear layers' weights.
     ``banned``: token ids never written (the route token). ``max_batch``: requests running at once
     (others wait, in order). ``max_prefill_tokens``: tokens of one forward.
     ``beside``: the engine whose requests come here one token at a time (a routed pair's SLM). Its
@@ -85,8 +87,10 @@ class TorchEngine:
     ):
         self.model, self.router = model, router
         self.past = Past(router.window) if router is not None and router.window > 1 else None
-        self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.device = model.device
+        if not compile:  # inductor can't read packed weights
+            pack(model, model.dtype, self.device)
+        self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.compiled = compiled(self.decoder, self.device) if compile else None
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)

@@ -1,0 +1,35 @@
+"""Linear layers whose weights lie as the CPU's bfloat16 products read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Packed(nn.Module):
+    """A linear layer whose weight was laid out once. As PyTorch keeps it, every call lays it out
+    anew, which takes longer than the product of a few rows."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        self.weight: Any = torch.ops.mkldnn._reorder_linear_weight(linear.weight)  # not readable
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "none", [], "")
+
+
+def pack(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Replace a model's linear layers by packed ones, where the CPU has bfloat16 products. Single
+    precision is left alone: a small model's products take longer packed."""
+    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Linear:
+                setattr(module, name, Packed(child))
