@@ -115,7 +115,7 @@ class Pair:
         engine = self.engine(name, batch, compile)
         return Single(engine=engine, source="slm" if name == "slm" else "llm", **_rest(batch))
 
-    def routed(self, batch: int, patience: int, compile: bool) -> Routed:
+    def routed(self, batch: int, patience: float | None, compile: bool) -> Routed:
         slm = self.engine("slm", batch, compile)
         llm = self.engine("llm", batch, compile, beside=slm, patience=patience)
         return Routed(slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(), **_rest(batch))

@@ -115,7 +115,7 @@ class EngineConfig:
     max_batch: int = MISSING  # requests running at once in each model
     max_prefill_tokens: int = MISSING  # tokens of one forward
     compile: bool = False  # torch: the models by torch.compile
-    patience: int = 0  # torch: SLM steps x requests that handoffs wait for company at most
+    patience: float | None = None  # torch: SLM steps that handoffs may lose by waiting for company
     sglang: SGLangConfig | None = None
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reference import alone
-from test_equalities import BANNED, EOS, engine, prompts, single, tiny, tokens
+from tiny import BANNED, EOS, engine, prompts, single, tiny, tokens
 
 from r2r.errors import ConfigError
 

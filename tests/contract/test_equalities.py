@@ -3,24 +3,28 @@
 import asyncio
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from reference import alone
 from reference import routed as reference_routed
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    Qwen3MoeConfig,
-    Qwen3MoeForCausalLM,
+from tiny import (
+    BANNED,
+    EOS,
+    NANO,
+    Back,
+    Wobble,
+    Words,
+    engine,
+    nano,
+    prompts,
+    routed,
+    single,
+    sources,
+    tiny,
+    tokens,
 )
+from transformers import AutoTokenizer
 
 from r2r.engines.base import Request, Sampling
 from r2r.engines.torch.engine import TorchEngine
@@ -28,111 +32,7 @@ from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
 from r2r.pairs import encode_question
-from r2r.routers.base import Router
 from r2r.routers.build import build_router
-
-VOCAB, EOS, BANNED = 150, {3}, [7]
-NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano"
-
-
-class Wobble(Router):
-    """A fixed, arbitrary function of all that a router sees, spread over 0..1."""
-
-    def score(self, signals):
-        mixed = (
-            signals.hidden.sum(-1) * 3 + signals.logits[:, 0] * 5 + signals.token + signals.position
-        )
-        return torch.sigmoid(torch.sin(mixed) * 4)
-
-
-class Back(Wobble):
-    """Reads three positions, and not the last of them alone."""
-
-    window = 3
-
-    def score(self, signals):
-        hidden = signals.hidden.unflatten(-1, (3, -1)).sum(-1) * torch.tensor([5.0, 2.0, 3.0])
-        logits = signals.logits.unflatten(-1, (3, -1))[..., 0] * torch.tensor([3.0, 1.0, 5.0])
-        mixed = (hidden + logits).sum(-1) + signals.token + signals.position
-        return torch.sigmoid(torch.sin(mixed) * 4)
-
-
-class Words:
-    def decode(self, tokens, skip_special_tokens):
-        return " ".join(map(str, tokens))
-
-
-def tiny(kind, hidden, layers, seed):
-    torch.manual_seed(seed)
-    shape = {
-        "vocab_size": VOCAB, "hidden_size": hidden, "intermediate_size": 2 * hidden,
-        "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": 256, "tie_word_embeddings": False, "initializer_range": 0.3,
-        "bos_token_id": None, "eos_token_id": 3, "pad_token_id": 0,
-    }  # fmt: skip
-    if kind == "moe":
-        shape |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": hidden}
-        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape, head_dim=8)).eval()
-    classes = {
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-        "llama": (LlamaConfig, LlamaForCausalLM),
-    }
-    config, model = classes[kind]
-    return model(config(**shape)).eval()
-
-
-def nano(name):
-    return AutoModelForCausalLM.from_pretrained(NANO / name).eval()
-
-
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("moe", "nano")]
-
-
-@pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama", *SLOW])
-def pair(request):
-    if request.param == "nano":
-        return nano("slm"), nano("llm")
-    return tiny(request.param, 32, 2, 0), tiny(request.param, 48, 3, 1)
-
-
-def prompts(count, budget=24, **sampling):
-    rng = torch.Generator().manual_seed(count)
-    made = []
-    for index in range(count):
-        length = int(torch.randint(1, 30, (1,), generator=rng))
-        tokens = torch.randint(8, VOCAB, (length,), generator=rng).tolist()
-        made.append(Prompt(tokens, Sampling(max_new_tokens=budget - index % 5, **sampling)))
-    return made
-
-
-def engine(model, max_batch=32, router=None, max_prefill_tokens=256, compile=False):
-    return TorchEngine(
-        model=model, eos_ids=EOS, banned=BANNED, max_batch=max_batch,
-        max_prefill_tokens=max_prefill_tokens, router=router, compile=compile,
-    )  # fmt: skip
-
-
-def single(model, **options):
-    return Single(engine=engine(model, **options), tokenizer=Words(), source="llm", context=256,
-                  concurrency=options.get("max_batch", 32))  # fmt: skip
-
-
-def routed(pair, threshold, max_batch=32, router=Wobble, **options):
-    slm, llm = pair
-    return Routed(
-        slm=engine(slm, max_batch, router(), **options), llm=engine(llm, max_batch, **options),
-        threshold=threshold, tokenizer=Words(), context=256, concurrency=max_batch,
-        eos_ids=frozenset(EOS),
-    )  # fmt: skip
-
-
-def tokens(traces):
-    return [[step.token for step in trace.steps] for trace in traces]
-
-
-def sources(traces):
-    return [[(s.token, s.source, s.draft) for s in trace.steps] for trace in traces]
 
 
 def test_one_model_equals_the_reference(pair):
@@ -240,46 +140,6 @@ def test_the_nano_pair_on_its_own_problems():
             assert trace.finish_reason == "eos"
 
 
-def counting(model, monkeypatch):
-    """The widths of an engine's forwards: [tokens of all requests, requests]."""
-    fed = []
-    forward = model._forward
-
-    def counted(jobs):
-        before = sum(len(job.place.tokens) for job in jobs)
-        forward(jobs)
-        fed.append((sum(len(job.place.tokens) for job in jobs) - before, len(jobs)))
-
-    monkeypatch.setattr(model, "_forward", counted)
-    return fed
-
-
-@pytest.mark.parametrize("patience", [0, 3, 1000])
-def test_each_engine_reads_each_token_once(pair, patience, monkeypatch):
-    asked = prompts(8)
-    generator = routed(pair, 0.5, max_batch=8)
-    expected = sources(generator.generate(asked))
-    generator.llm.beside, generator.llm.patience = generator.slm, patience
-    small, large = (counting(model, monkeypatch) for model in (generator.slm, generator.llm))
-    traces = generator.generate(asked)
-    assert sources(traces) == expected
-    texts = sum(len(trace.prompt) + len(trace.steps) for trace in traces)
-    again = sum(trace.count("llm") for trace in traces)  # at most the token before a rejected one
-    assert sum(tokens for tokens, _ in small) <= texts + again
-    assert sum(tokens for tokens, _ in large) <= texts
-
-
-def test_handoffs_wait_for_company(pair, monkeypatch):
-    sizes = {}
-    for patience in (0, 1000):
-        generator = routed(pair, 0.5, max_batch=16)
-        generator.llm.beside, generator.llm.patience = generator.slm, patience
-        large = counting(generator.llm, monkeypatch)
-        generator.generate(prompts(16))
-        sizes[patience] = sum(rows for _, rows in large) / len(large)
-    assert sizes[1000] > sizes[0]
-
-
 def test_models_of_half_precision_are_accepted():
     for dtype in (torch.bfloat16, torch.float16):
         made = single(tiny("llama", 48, 3, 1).to(dtype)).generate(prompts(4))
@@ -372,7 +232,7 @@ def test_a_cancelled_answer_frees_both_engines_and_disturbs_no_other(pair):
     assert sources(kept) == expected[1::2]
     for model in (generator.slm, generator.llm):
         assert model.live() == 0
-        assert not any(slot.busy or slot.tokens for slot in model.slots)
+        assert not any(slot.busy or slot.tokens for slot in model.slots.all)
 
 
 def test_a_failed_forward_fails_its_requests_and_leaves_no_slot_taken(pair, monkeypatch):
@@ -383,5 +243,5 @@ def test_a_failed_forward_fails_its_requests_and_leaves_no_slot_taken(pair, monk
         broken.setattr(generator.engine, "_forward", lambda jobs: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             generator.generate(asked)
-    assert not any(slot.busy for slot in generator.engine.slots)
+    assert not any(slot.busy for slot in generator.engine.slots.all)
     assert tokens(generator.generate(asked)) == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_equalities import EOS, Words, engine, prompts, tiny
+from tiny import EOS, Words, engine, prompts, tiny
 
 from r2r.config import TrainerConfig
 from r2r.generators.routed import Routed

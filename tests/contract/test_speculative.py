@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_equalities import BANNED, EOS, SLOW, Words, engine, nano, prompts, single, tiny, tokens
+from tiny import BANNED, EOS, SLOW, Words, engine, nano, prompts, single, tiny, tokens
 
 from r2r.engines.base import Sampling
 from r2r.errors import ConfigError

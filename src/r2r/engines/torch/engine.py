@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,22 +18,13 @@ from r2r.engines.sampling import choose
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.compiled import compiled, constants
+from r2r.engines.torch.delay import derived
 from r2r.engines.torch.packed import pack
 from r2r.engines.torch.past import Past
+from r2r.engines.torch.slots import Slot, Slots
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
 from r2r.trace import TOP_K, TokenSignals
-
-
-@dataclass(slots=True)
-class Slot:
-    """One row of the KV cache: whose it is and which tokens it holds."""
-
-    index: int
-    session: int | None = None
-    tokens: list[int] = field(default_factory=list)
-    busy: bool = False
-    used: int = 0  # when it was last in use, for eviction
 
 
 @dataclass(slots=True, eq=False)
@@ -63,10 +55,8 @@ class TorchEngine:
     for whoever else uses it: its attention, and on a CPU in bfloat16 its linear layers' weights.
     ``banned``: token ids never written (the route token). ``max_batch``: requests running at once
     (others wait, in order). ``max_prefill_tokens``: tokens of one forward.
-    ``beside``: the engine whose requests come here one token at a time (a routed pair's SLM). Its
-    steps then go first while few requests wait here: one forward costs much the same for one
-    request as for several. ``patience``: how many of those steps may be waited for, summed over
-    the requests that wait. It should be what one forward here costs, in steps of one request there.
+    ``beside``: the engine whose requests come here one token at a time (a routed pair's SLM): they
+    wait for company (see ``delay``) for as long as ``patience`` says, as measured where it is None.
     ``compile``: the decoder by torch.compile, which takes its time once and needs a C++ compiler;
     ConfigError where there is none.
     Deterministic: the order of requests alone decides how they are batched.
@@ -82,7 +72,7 @@ class TorchEngine:
         max_prefill_tokens: int,
         router: Router | None = None,
         beside: TorchEngine | None = None,
-        patience: int = 0,
+        patience: float | None = None,
         compile: bool = False,
     ):
         self.model, self.router = model, router
@@ -95,10 +85,9 @@ class TorchEngine:
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
-        self.beside, self.patience, self.waited = beside, patience, 0
+        self.beside, self.waited = beside, 0.0
         self.cache = SlotCache(max_batch)
-        self.slots = [Slot(index) for index in range(max_batch)]
-        self.sessions: dict[int, Slot] = {}
+        self.slots = Slots(max_batch)
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.ids = itertools.count()
@@ -114,6 +103,9 @@ class TorchEngine:
                 raise
             problem = str(error).partition("\n")[0]
             raise must_be("engine.compile", f"false here ({problem})", True) from error
+        self.patience = patience or 0.0
+        if beside is not None and patience is None:
+            self.patience = derived(self._write_one, beside._write_one)
 
     @torch.inference_mode()
     def _check_model(self) -> None:
@@ -132,24 +124,28 @@ class TorchEngine:
                 "not go through transformers' attention interface"
             )
 
+    @torch.inference_mode()
+    def _write_one(self) -> None:
+        """What one token takes, before any request has come."""
+        asked = Request([1], [], 1, threshold=None if self.router is None else 0.0)
+        self._pick(
+            [asked], [0], self._hidden([1], Layout(self.cache, [0], [0], [1], self.head.weight))
+        )
+        if self.past is not None:
+            self.past.forget(asked.session)
+
     # The contract.
 
     def new_session(self) -> int:
         return next(self.ids)
 
     def release(self, session: int) -> None:
-        self._evict(session)
+        self.slots.evict(session)
         if self.past is not None:
             self.past.forget(session)
 
-    def _evict(self, session: int) -> None:
-        slot = self.sessions.pop(session, None)
-        if slot:
-            slot.session, slot.tokens = None, []
-
     def live(self) -> int:
-        idle = sum(not slot.busy for slot in self.sessions.values())
-        return len(self.waiting) + len(self.running) + idle
+        return len(self.waiting) + len(self.running) + self.slots.idle_sessions()
 
     async def decode(self, request: Request) -> Decoded:
         if request.threshold is not None and self.router is None:
@@ -187,11 +183,12 @@ class TorchEngine:
         while self.waiting or self.running:
             await asyncio.sleep(0)  # let those whose tokens came decide what to ask next
             if self.beside is not None:
-                if self._company_may_come():
-                    self.waited += len(self.waiting)
+                lost = self._lost_by_waiting()
+                if self.waited + lost <= self.patience:
+                    self.waited += lost
                     continue
                 await asyncio.sleep(0)  # let those come whose token was just rejected
-                self.waited = 0
+                self.waited = 0.0
             try:
                 self._step()
             except Exception as error:  # belongs to whoever awaits the futures
@@ -201,11 +198,13 @@ class TorchEngine:
                 self.waiting.clear()
                 self._leave()
 
-    def _company_may_come(self) -> bool:
-        if self.beside is None or self.running or len(self.waiting) >= len(self.slots):
-            return False
-        coming = self.beside.running or self.beside.waiting
-        return bool(coming) and self.waited < self.patience
+    def _lost_by_waiting(self) -> float:
+        """By one more step of the engine beside (see ``delay``); infinite where none may come."""
+        assert self.beside is not None
+        writing = len(self.beside.running) + len(self.beside.waiting)
+        if self.running or not writing or len(self.waiting) >= self.cache.slots:
+            return math.inf
+        return len(self.waiting) / writing
 
     @torch.inference_mode()
     def _step(self) -> None:
@@ -222,13 +221,15 @@ class TorchEngine:
             if job.future.done():  # cancelled while it waited
                 self.waiting.popleft()
                 continue
-            slot = self._slot_for(job.request)
+            slot = self.slots.take(job.request)
             if slot is None:
                 return
             self.waiting.popleft()
-            job.slot, slot.busy = slot, True
+            job.slot = slot
             given = len(slot.tokens)
-            parent = self.sessions.get(-1 if job.request.parent is None else job.request.parent)
+            parent = self.slots.sessions.get(
+                -1 if job.request.parent is None else job.request.parent
+            )
             if not given and parent:
                 given = _common(parent.tokens, job.text)
                 self.cache.copy(parent.index, slot.index, given)
@@ -241,35 +242,11 @@ class TorchEngine:
             slot.tokens = job.text[: min(given, first)]
             self.running.append(job)
 
-    def _slot_for(self, request: Request) -> Slot | None:
-        """The session's own slot, else a free one, else the one idle for longest."""
-        slot = self.sessions.get(request.session)
-        if slot:
-            return None if slot.busy else slot
-        idle = [s for s in self.slots if not s.busy]
-        if not idle:
-            return None
-
-        def worth(slot: Slot) -> tuple[int, int, int]:
-            kept = 0 if slot.session is None else 2 if slot.session == request.parent else 1
-            return kept, slot.used, slot.index
-
-        slot = min(idle, key=worth)
-        if slot.session is not None:
-            self._evict(slot.session)
-        if request.session >= 0:
-            slot.session = request.session
-            self.sessions[request.session] = slot
-        return slot
-
     def _leave(self) -> None:
         """Free the slots of jobs that are done, failed or cancelled."""
         for job in self.running:
             if job.future.done():
-                slot = job.place
-                slot.busy, slot.used = False, self.steps
-                if slot.session is None:
-                    slot.tokens = []
+                self.slots.leave(job.place, self.steps)
         self.running = [job for job in self.running if not job.future.done()]
 
     def _groups(self) -> list[list[Job]]:
@@ -335,31 +312,36 @@ class TorchEngine:
         job.read.append(tuple(part.cpu() for part in parts))
 
     def _write(self, jobs: list[Job], hidden: torch.Tensor) -> None:
+        positions = [len(job.answer) for job in jobs]
+        tokens, verdicts = self._pick([job.request for job in jobs], positions, hidden)
+        for row, (job, token) in enumerate(zip(jobs, tokens, strict=True)):
+            self._advance(job, token, *verdicts.get(row, (None, False)))
+
+    def _pick(
+        self, requests: Sequence[Request], positions: list[int], hidden: torch.Tensor
+    ) -> tuple[list[int], dict[int, tuple[float, bool]]]:
+        """The token of each request, at its position of the answer; of the rows that ask a router,
+        its score and whether that is divergent."""
         logits = self.head(hidden).float()
-        asked = [row for row, job in enumerate(jobs) if job.request.threshold is not None]
-        every = len(asked) == len(jobs)
+        asked = [row for row, request in enumerate(requests) if request.threshold is not None]
+        every = len(asked) == len(requests)
         top = self._top(logits if every else logits[asked]).values if asked else None
         logits.index_fill_(1, self.banned, -torch.inf)
-        positions = [len(job.answer) for job in jobs]
-        chosen = choose(logits, [job.request.sampling for job in jobs], positions)
+        chosen = choose(logits, [request.sampling for request in requests], positions)
         if top is None:
-            for job, token in zip(jobs, chosen.tolist(), strict=True):
-                self._advance(job, token, None, False)
-            return
+            return chosen.tolist(), {}
         assert self.router is not None
         rows = slice(None) if every else asked
         at = torch.tensor(positions, device=self.device)[rows]
         signals = TokenSignals(chosen[rows], top, hidden[rows].float(), at)
         if self.past is not None:
-            signals = self.past.join([jobs[row].request.session for row in asked], signals)
+            signals = self.past.join([requests[row].session for row in asked], signals)
         found = self.router.score(signals)
-        limits = [jobs[row].request.threshold for row in asked]
+        limits = [requests[row].threshold for row in asked]
         away = routed(found, torch.tensor(limits, device=self.device))
         tokens = chosen.tolist()
         told = zip(asked, found.tolist(), away.tolist(), strict=True)
-        verdicts = {row: (score, divergent) for row, score, divergent in told}
-        for row, (job, token) in enumerate(zip(jobs, tokens, strict=True)):
-            self._advance(job, token, *verdicts.get(row, (None, False)))
+        return tokens, {row: (score, divergent) for row, score, divergent in told}
 
     def _advance(self, job: Job, token: int, score: float | None, divergent: bool) -> None:
         if job.future.done():  # cancelled by its caller
