@@ -227,9 +227,7 @@ class TorchEngine:
             self.waiting.popleft()
             job.slot = slot
             given = len(slot.tokens)
-            parent = self.slots.sessions.get(
-                -1 if job.request.parent is None else job.request.parent
-            )
+            parent = self.slots.parent(job.request)
             if not given and parent:
                 given = _common(parent.tokens, job.text)
                 self.cache.copy(parent.index, slot.index, given)

@@ -28,6 +28,10 @@ class Slots:
     def idle_sessions(self) -> int:
         return sum(not slot.busy for slot in self.sessions.values())
 
+    def parent(self, request: Request) -> Slot | None:
+        """The slot that holds the text a request continues, if it is still there."""
+        return None if request.parent is None else self.sessions.get(request.parent)
+
     def take(self, request: Request) -> Slot | None:
         """The session's own slot, else a free one, else the one idle for longest: but while half of
         them are busy, a text that is continued is not evicted for one more continuation, which
