@@ -33,7 +33,7 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-BENCHES := decode lengths router training labelling startup
+BENCHES := decode delay lengths router training labelling startup
 bench: $(READY) ## speed beside the peers, an hour or two (benchmarks/README.md)
 	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 

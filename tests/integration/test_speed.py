@@ -90,6 +90,14 @@ def test_the_made_pair_routes_what_it_should(bench):
     assert any(step.token % 2 for step in alone[0].steps)
 
 
+def test_delay(bench):
+    records = bench("delay", "--pair", "medium", "--device", "cpu", "--batches", 4, "--tokens", 12,
+                    "--waves", 2, "--patience", 0, 64, "--share", 30)  # fmt: skip
+    rows = {row["patience"]: row for row in records["delay_medium_cpu"]["rows"]}
+    assert sum(row["derived"] for row in rows.values()) == 1
+    assert rows[0]["llm_steps"] > rows[64]["llm_steps"] and rows[0]["rows"] < rows[64]["rows"]
+
+
 def test_lengths(bench):
     records = bench("lengths", "--lengths", 8, 300, "--device", "cpu")
     rows = records["lengths_medium_cpu"]["rows"]

@@ -159,7 +159,7 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
 
 def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
     from r2r.evaluation.harness import evaluate as run_harness
-    from r2r.stages.systems import make_generator
+    from r2r.stages.systems import make_generator, measured
 
     inner, params = make_generator(bench, system)
     chunk = CHUNKS * bench.config.engine.max_batch
@@ -180,8 +180,9 @@ def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
     samples = zip(graded.pop("samples"), generator.kept(), strict=True)
     write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
     metrics = graded | summary(generator.kept(), params, generator.seconds)
+    metrics |= {"params_b": asdict(params)}
     write_json(
-        folder / MANIFEST, {"system": system, "metrics": metrics | {"params_b": asdict(params)}}
+        folder / MANIFEST, {"system": system, "metrics": metrics, "measured": measured(inner)}
     )
 
 

@@ -50,6 +50,14 @@ def _generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
     return routed, replace(both, router_b=count_params_b(saved.router))
 
 
+def measured(generator: Generator) -> dict[str, float]:
+    """What a generator's engines measured when they were made; it shows in how they batch."""
+    from r2r.engines.torch.engine import TorchEngine
+
+    llm = generator.llm if isinstance(generator, Routed) else None
+    return {"patience": llm.patience} if isinstance(llm, TorchEngine) else {}
+
+
 def _common(bench: Workbench) -> dict[str, Any]:
     return {
         "tokenizer": bench.pair.tokenizer,
