@@ -59,7 +59,7 @@ class TorchEngine:
     wait for company (see ``delay``) for as long as ``patience`` says, as measured where it is None.
     ``compile``: the decoder by torch.compile, which takes its time once and needs a C++ compiler;
     ConfigError where there is none.
-    Deterministic: the order of requests alone decides how they are batched.
+    Deterministic: ``patience`` and the order of requests decide how they are batched.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TorchEngine:
         self.past = Past(router.window) if router is not None and router.window > 1 else None
         self.device = model.device
         if not compile:  # inductor can't read packed weights
-            pack(model, model.dtype, self.device)
+            pack(model)
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.compiled = compiled(self.decoder, self.device) if compile else None
         self.eos_ids = frozenset(eos_ids)
@@ -126,7 +126,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _write_one(self) -> None:
-        """What one token takes, before any request has come."""
+        """Write a token and drop it, before any request has come: to see what it takes."""
         asked = Request([1], [], 1, threshold=None if self.router is None else 0.0)
         self._pick(
             [asked], [0], self._hidden([1], Layout(self.cache, [0], [0], [1], self.head.weight))

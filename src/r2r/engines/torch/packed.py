@@ -22,12 +22,13 @@ class Packed(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "none", [], "")
 
 
-def pack(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
-    """Replace a model's linear layers by packed ones, where the CPU has bfloat16 products. Single
-    precision is left alone: a small model's products take longer packed."""
-    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+def pack(model: Any) -> None:
+    """Replace the linear layers of a transformers model in bfloat16 by packed ones, where its CPU
+    has such products. Single precision is left alone: a small model's products take longer packed.
+    """
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16:
         return
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return
     for module in list(model.modules()):
         for name, child in module.named_children():
