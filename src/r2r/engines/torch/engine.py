@@ -335,11 +335,11 @@ class TorchEngine:
         if self.past is not None:
             signals = self.past.join([requests[row].session for row in asked], signals)
         found = self.router.score(signals)
-        limits = [requests[row].threshold for row in asked]
-        away = routed(found, torch.tensor(limits, device=self.device))
-        tokens = chosen.tolist()
-        told = zip(asked, found.tolist(), away.tolist(), strict=True)
-        return tokens, {row: (score, divergent) for row, score, divergent in told}
+        told = torch.cat([chosen.double(), found.double()]).tolist()  # waits for the device once
+        tokens, scores = [int(token) for token in told[: len(chosen)]], told[len(chosen) :]
+        limits = torch.tensor([requests[row].threshold for row in asked])
+        away = routed(torch.tensor(scores), limits).tolist()
+        return tokens, dict(zip(asked, zip(scores, away, strict=True), strict=True))
 
     def _advance(self, job: Job, token: int, score: float | None, divergent: bool) -> None:
         if job.future.done():  # cancelled by its caller
