@@ -52,7 +52,9 @@ def test_handoffs_wait_for_company(pair, monkeypatch):
     assert sizes[1000] > sizes[0]
 
 
-@pytest.mark.parametrize("cost, patience", [(1.0, 1), (1.9, 1), (2.7, 4), (6.5, 4), (9.0, 16)])
+@pytest.mark.parametrize(
+    "cost, patience", [(0.7, 0.375), (1.0, 1.5), (2.7, 1.5), (3.5, 6), (6.5, 6), (15, 24)]
+)
 def test_patience_is_what_a_forward_costs(monkeypatch, cost, patience):
     now = [0.0]
 
@@ -71,7 +73,7 @@ def test_patience_is_measured_where_none_is_given():
     small = engine(slm)
     assert engine(llm).patience == 0
     assert engine(llm, beside=small, patience=0.5).patience == 0.5
-    assert engine(llm, beside=small).patience in (1, 4, 16)
+    assert engine(llm, beside=small).patience in (1.5, 6, 24)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 6])
