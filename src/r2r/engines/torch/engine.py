@@ -128,9 +128,8 @@ class TorchEngine:
     def _write_one(self) -> None:
         """Write a token and drop it, before any request has come: to see what it takes."""
         asked = Request([1], [], 1, threshold=None if self.router is None else 0.0)
-        self._pick(
-            [asked], [0], self._hidden([1], Layout(self.cache, [0], [0], [1], self.head.weight))
-        )
+        layout = Layout(self.cache, [0], [0], [1], self.head.weight)
+        self._pick([asked], [0], self._hidden([1], layout))
         if self.past is not None:
             self.past.forget(asked.session)
 

@@ -16,7 +16,7 @@ class Packed(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
-        self.weight: Any = torch.ops.mkldnn._reorder_linear_weight(linear.weight)  # not readable
+        self.weight: Any = torch.ops.mkldnn._reorder_linear_weight(linear.weight)  # opaque
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "none", [], "")
