@@ -23,11 +23,31 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
+def ends_as_undisturbed(
+    labels: Labels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: tuple[Any, str, Any],
+    error: type[BaseException],
+) -> None:
+    """Training that ``replaced`` ends with ``error`` leaves no half of a file, and goes on to what
+    it would have come to."""
+    undisturbed, expected = train(labels, tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        patch.setattr(*replaced)
+        with pytest.raises(error) as raised:
+            train(labels, tmp_path / "disturbed")
+    assert error is Killed or getattr(raised.value, "errno", None) == errno.ENOSPC
+    assert not list((tmp_path / "disturbed").glob(".*"))
+    resumed, result = train(labels, tmp_path / "disturbed")
+    assert result == expected
+    assert same_weights(resumed, undisturbed)
+
+
 @pytest.mark.parametrize("step", [0, 5, 14])  # in the first, second and fourth of four epochs
 def test_a_killed_run_ends_as_an_undisturbed_one(
     labels: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    undisturbed, expected = train(labels, tmp_path / "undisturbed")
     whole = RouterModule.training_step
 
     def dies(self: RouterModule, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -35,19 +55,14 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
             raise Killed
         return whole(self, batch, batch_idx)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RouterModule, "training_step", dies)
-        with pytest.raises(Killed):
-            train(labels, tmp_path / "killed")
-    resumed, result = train(labels, tmp_path / "killed")
-    assert result == expected
-    assert same_weights(resumed, undisturbed)
+    ends_as_undisturbed(
+        labels, tmp_path, monkeypatch, (RouterModule, "training_step", dies), Killed
+    )
 
 
 def test_killed_between_its_two_checkpoints(
     labels: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed, expected = train(labels, tmp_path / "undisturbed")
     save = pl.Trainer.save_checkpoint
 
     def dies(self: pl.Trainer, filepath: Any, *args: Any, **kwargs: Any) -> None:
@@ -55,20 +70,15 @@ def test_killed_between_its_two_checkpoints(
             raise Killed
         save(self, filepath, *args, **kwargs)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pl.Trainer, "save_checkpoint", dies)
-        with pytest.raises(Killed):
-            train(labels, tmp_path / "killed")
-    resumed, result = train(labels, tmp_path / "killed")
-    assert result == expected
-    assert same_weights(resumed, undisturbed)
+    ends_as_undisturbed(
+        labels, tmp_path, monkeypatch, (pl.Trainer, "save_checkpoint", dies), Killed
+    )
 
 
 @pytest.mark.parametrize("full_at", [3, 4])  # the second epoch's best.ckpt, its last.ckpt
 def test_a_disk_that_fills_up_leaves_whole_checkpoints(
     labels: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: int
 ) -> None:
-    undisturbed, expected = train(labels, tmp_path / "undisturbed")
     write, written = Path.write_bytes, iter(range(1, 100))
 
     def fills_up(self: Path, content: memoryview) -> int:
@@ -77,14 +87,7 @@ def test_a_disk_that_fills_up_leaves_whole_checkpoints(
         write(self, content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fills_up)
-        with pytest.raises(OSError, match="No space left"):
-            train(labels, tmp_path / "full")
-    assert all(not path.name.startswith(".") for path in (tmp_path / "full").iterdir())
-    resumed, result = train(labels, tmp_path / "full")
-    assert result == expected
-    assert same_weights(resumed, undisturbed)
+    ends_as_undisturbed(labels, tmp_path, monkeypatch, (Path, "write_bytes", fills_up), OSError)
 
 
 def test_a_finished_run_trains_no_further(
