@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
 from aiohttp import web
 
+import r2r.engines.sglang.server as server_module
 from r2r.config import ServerConfig
 from r2r.engines.base import Request
 from r2r.engines.sglang.client import Client, Patience
 from r2r.engines.sglang.delay import Delay, Gate, Throughput, measure
 from r2r.engines.sglang.engine import SGLangEngine
 from r2r.engines.sglang.fleet import Fleet
-from r2r.engines.sglang.server import Server, command
+from r2r.engines.sglang.server import Server, command, free_port
 from r2r.errors import ConfigError, EngineFailed
 from r2r.pairs import Source
 from r2r.stages.compose import compose
@@ -257,6 +259,31 @@ def test_servers_make_room_on_a_gpu(tmp_path):
     assert fleet.servers["llm"].after is fleet.servers["slm"]
     assert running("middle") == ["middle"]
     assert running("llm") == ["llm"]
+
+
+def test_a_servers_port_is_none_that_the_kernel_may_give_away(monkeypatch):
+    lowest = int(server_module.KERNELS.read_text().split()[0])
+    assert free_port() in [port for port in server_module.PORTS if port < lowest]
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        taken = held.getsockname()[1]
+        monkeypatch.setattr(server_module, "PORTS", range(taken, taken + 1))
+        assert free_port() != taken
+
+
+def test_a_server_whose_port_is_anothers_is_told_of_when_it_ends(tmp_path, monkeypatch):
+    """The other takes the question and never answers; SGLang's log says more behind the cause."""
+    monkeypatch.setattr(server_module, "ANSWER_S", 0.1)
+    said = "ERROR: [Errno 98] ...: address already in use\nReadTimeoutError: no reply\nbye"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        server = Server(
+            key="llm", url=f"http://127.0.0.1:{other.getsockname()[1]}", patience=600.0,
+            command=["sh", "-c", f"echo '{said}'; exit 3"], log=tmp_path / "llm.log",
+        )  # fmt: skip
+        with pytest.raises(EngineFailed, match=r"exit code 3: ERROR.* address already in use"):
+            asyncio.run(asyncio.wait_for(server.ready(), 60))
 
 
 def test_mistakes_are_told_before_anything_starts():

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import shlex
 import signal
 import socket
@@ -23,8 +24,13 @@ from r2r.errors import EngineFailed
 from r2r.pairs import Source
 
 POLL_S = 0.5
+ANSWER_S = 5.0  # for one answer of a server that is up
 STOP_S = 10.0  # for a server to end by itself
 PR_SET_PDEATHSIG = 1
+IN_USE = "address already in use"
+# Below what the kernel gives to those who ask for any port, and SGLang's own choice (22000 up).
+PORTS = range(10000, 22000)
+KERNELS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Server:
@@ -77,7 +83,8 @@ class Server:
             await self.after.ready()
         self.start()
         until = time.monotonic() + self.patience
-        timeout = aiohttp.ClientTimeout(total=self.patience)
+        # Its port may be another's that says nothing: the process is looked at in between.
+        timeout = aiohttp.ClientTimeout(total=min(self.patience, ANSWER_S))
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
@@ -101,10 +108,9 @@ class Server:
         if self.log is None:
             return ""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        said = next(
-            (line for line in reversed(lines) if "Error" in line), lines[-1] if lines else ""
-        )
-        return f": {said.strip()[-300:]} (log: {self.log})"
+        # A port that is taken is told of as an error first; others follow from it.
+        said = lines[-1:] + [line for mark in ("Error", IN_USE) for line in lines if mark in line]
+        return f": {said[-1].strip()[-300:] if said else ''} (log: {self.log})"
 
     def stop(self) -> None:
         """End the process and all that it has started."""
@@ -124,10 +130,19 @@ def _end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of this machine that nobody listens on, nor will before the server does.
+
+    A server binds its port once its model is loaded; until then any program that asks the kernel
+    for a port could be given one of the kernel's range.
+    """
+    low = int(KERNELS.read_text().split()[0])
+    ports = [port for port in PORTS if port < low]
+    random.SystemRandom().shuffle(ports)  # unseeded: jobs of one seed run side by side
+    for port in [*ports, 0]:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return listener.getsockname()[1]
+    raise EngineFailed("this machine has no free port left")
 
 
 def command(
