@@ -34,8 +34,10 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/lint-imports
 
 BENCHES := decode delay lengths router training labelling startup
-bench: $(READY) ## speed beside the peers, an hour or two (benchmarks/README.md)
+bench: $(READY) ## speed beside the peers, hours (benchmarks/README.md)
 	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@$(BIN)/python benchmarks/training.py --memory
+	@$(BIN)/python run.py stages=[label] && $(BIN)/python benchmarks/shuffle.py
 
 drill: $(READY) ## kill, fill the disk, turn the clock: 42 disturbed jobs end as undisturbed
 	$(BIN)/python tests/drill.py

@@ -1,7 +1,7 @@
 """Routed generation on the torch engine beside transformers' generate and assisted generation.
 
-    python benchmarks/decode.py [--pairs nano medium SLM,LLM] [--batches 1 8 32] [--tokens 64]
-                                [--shares 0 10 100] [--patience 4] [--compile]
+    python benchmarks/decode.py [--pairs nano medium SLM,LLM] [--batches 1 8 32] [--tokens 256]
+                                [--shares 0 5 10 15 30 100] [--patience 4] [--compile]
 
 Every system answers the same random prompts greedily, with ``--tokens`` tokens, end of text or
 not. A table and a record for each pair and batch size. ``eff`` to ``loop``: where the wall time
@@ -183,10 +183,10 @@ def main() -> int:
     parser = on_device(options(__doc__, repeats=2))
     parser.add_argument("--pairs", nargs="+", default=["nano", "medium"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0, 10, 100])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 5, 10, 15, 30, 100])
     parser.add_argument("--patience", type=float, help="of handoffs (default: as measured)")
     parser.add_argument("--compile", action="store_true", help="ours also compiled (c)")
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=256)
     given = parsed(parser)
     speed = bandwidth(given.device)
     for name in given.pairs:

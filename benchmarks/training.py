@@ -1,7 +1,7 @@
 """Training's rows per second: the loader alone, and whole steps beside steps on ready tensors.
 
     python benchmarks/training.py [--rows 200000] [--steps 3] [--repeats 3] [--compile]
-    python benchmarks/training.py --memory --rows 300000 2400000
+    python benchmarks/training.py --memory [--rows 300000 2400000]
 
 Synthetic shards in our format (hidden 1536, 100 logits); the paper's network at that width.
 Peers: the same steps on tensors already in memory; and, for the loader, the published layout read
@@ -235,12 +235,15 @@ def memory(given: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = options(__doc__, repeats=3)
-    parser.add_argument("--rows", type=int, nargs="+", default=[200_000])
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help="default: 200,000; of --memory 300,000 and 2,400,000"
+    )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="also steps of a compiled network")
     parser.add_argument("--memory", action="store_true", help="of the loader, by --rows")
     parser.add_argument("--held", type=int, help=argparse.SUPPRESS)
     given = parsed(parser)
+    given.rows = given.rows or ([300_000, 2_400_000] if given.memory else [200_000])
     if given.held:
         print(json.dumps(held(given.held)))
     elif given.memory:
