@@ -33,10 +33,10 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-BENCHES := decode delay lengths router training labelling startup
+BENCHES := decode.py "decode.py --pairs nano --batches 1 --compile" delay.py lengths.py router.py \
+  "training.py --compile" "training.py --memory" labelling.py "labelling.py --pair medium" startup.py
 bench: $(READY) ## speed beside the peers, hours (benchmarks/README.md)
-	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
-	@$(BIN)/python benchmarks/training.py --memory
+	@for it in $(BENCHES); do $(BIN)/python benchmarks/$$it || exit 1; done
 	@$(BIN)/python run.py stages=[label] && $(BIN)/python benchmarks/shuffle.py
 
 drill: $(READY) ## kill, fill the disk, turn the clock: 42 disturbed jobs end as undisturbed

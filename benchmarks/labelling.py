@@ -46,7 +46,7 @@ from r2r.stages.label import sentences, think, verifier
 from r2r.stages.workbench import Workbench
 
 STEPS = ("respond", "read", "follow", "verify")
-QUERIES = {"nano": 30, "medium": 8, "own": 30}
+QUERIES = {"nano": 30, "medium": 16, "own": 30}
 SHARE = 0.1  # of the medium pair's tokens that differ
 Labelled = dict[int, list[int]]  # of each query, by data_id: its labels, -1 for none
 
