@@ -133,12 +133,12 @@ def naive(bench: Workbench, slm: Any, llm: Any, queries: list[Query]) -> dict[st
         forks = forks_of(response, differs & ~masked, small, cut)
         for fork in forks:
             prefix = [*answer[: fork.position], fork.token]
-            fork.tail = [fork.token]
-            if not cut.ends(prefix[fork.start :]):
-                check = Stop(cut.check(fork.start), len(query.tokens))
-                stopping = StoppingCriteriaList([check])
+            stop = cut.check(fork.start, fork.position)
+            if not stop(prefix):
+                stopping = StoppingCriteriaList([Stop(stop, len(query.tokens))])
                 text = [*query.tokens, *prefix]
-                fork.tail += go_on(text, cut.limit - 1, stopping_criteria=stopping)
+                prefix += go_on(text, cut.limit - 1, stopping_criteria=stopping)
+            fork.tail = prefix[fork.position : cut.end(prefix, fork.start, fork.position)]
         verdicts = asyncio.run(judge.verify(compare(fork, cut) for fork in forks))
         for fork, verdict in zip(forks, verdicts, strict=True):
             marks[fork.position] = steps.LABELS[verdict]

@@ -66,7 +66,7 @@ def test_grading_takes_any_text(text, gold):
 
 # Sentence ends.
 
-sentence = st.text("ab .!?\n。([{)]}\"'", min_size=1, max_size=60)
+sentence = st.text("ab1 .!?\n。([{)]}\"'", min_size=1, max_size=60)
 
 
 @given(sentence, st.integers(1, 12))
@@ -80,7 +80,7 @@ def test_sentences_divide_a_text(text, limit):
     assert lengths.max() <= limit
     for start in sorted({*starts} - {0}):  # what comes before ended, or was cut
         before = tokens[starts[start - 1] : start]
-        assert len(before) == limit or sentences.ends(before)
+        assert len(before) == limit or sentences.ends(before, tokens[start])
 
 
 @given(sentence, st.integers(1, 12), st.data())
@@ -92,8 +92,22 @@ def test_a_continuation_is_followed_to_the_first_end_or_the_limit(text, limit, d
     end = sentences.end(tokens, starts[at], at)
     last = min(at + limit, len(tokens))
     assert at < end <= last
-    assert end == last or sentences.ends(tokens[starts[at] : end])
-    assert not any(sentences.ends(tokens[starts[at] : e]) for e in range(at + 1, end))
+    assert end == last or sentences.ends(tokens[starts[at] : end], tokens[end])
+    assert not any(sentences.ends(tokens[starts[at] : e], tokens[e]) for e in range(at + 1, end))
+
+
+@given(sentence, st.integers(1, 12), st.data())
+def test_a_generation_that_is_checked_at_each_token_holds_the_whole_sentence(text, limit, data):
+    """And at most the one token that shows that it has ended."""
+    tokens = [ord(c) for c in text]
+    sentences = spelled(limit)
+    at = data.draw(st.integers(0, len(tokens) - 1))
+    start = sentences.starts(tokens)[at]
+    stop = sentences.check(start, at)
+    upto = next((e for e in range(at + 1, len(tokens)) if stop(tokens[:e])), len(tokens))
+    end = sentences.end(tokens, start, at)
+    assert sentences.end(tokens[:upto], start, at) == min(end, upto)
+    assert end == at + limit or upto in (end, end + 1)
 
 
 # Fingerprints.

@@ -14,7 +14,7 @@ def spelled(limit=100):
 
 
 def ends(text):
-    return spelled().ends([ord(c) for c in text])
+    return spelled().ends([ord(c) for c in text], None)
 
 
 @pytest.mark.parametrize("last", list(".!?\n。！？"))
@@ -33,17 +33,41 @@ def test_closed_ones_do_not(text):
     assert ends(text)
 
 
+def test_a_point_between_digits_ends_no_sentence():
+    two = [ord(c) for c in "It is 2."]
+    assert not spelled().ends(two, ord("4"))
+    assert spelled().ends(two, ord(" "))
+    assert spelled().ends(two, None)
+    assert spelled().ends([ord(c) for c in "It is x."], ord("4"))
+    text = [ord(c) for c in "It is 2.4 of 3. So"]
+    assert spelled().starts(text) == [0] * 15 + [15] * 3
+    assert spelled().end(text, 0, 2) == 15
+
+
+def test_a_generation_goes_on_behind_a_digit_and_a_full_stop():
+    check = spelled().check(start=0, position=6)
+    stopped = [end for end in range(7, 19) if check([ord(c) for c in "It is 2.4 of 3. So"[:end]])]
+    assert stopped[0] == 16  # " " shows that the sentence ended
+
+
+def test_a_full_stop_before_the_position_is_the_other_draft_s():
+    """The LLM wrote 2.4, the SLM 2. and a word: its sentence is the one that goes on from there."""
+    check = spelled().check(start=0, position=8)
+    assert not check([ord(c) for c in "It is 2. "])
+    assert check([ord(c) for c in "It is 2. So.\n"])
+
+
 def test_a_long_token_does_not_end_a_sentence():
     words = {1: "v1.2.", 2: "ok.\n", 3: "Hm"}
     sentences = make(decode=lambda tokens: "".join(words[t] for t in tokens))
-    assert not sentences.ends([3, 1])
-    assert sentences.ends([3, 2])
+    assert not sentences.ends([3, 1], None)
+    assert sentences.ends([3, 2], None)
 
 
 def test_think_tokens_and_eos_end_a_sentence():
     sentences = make()
     for last in (THINK, CLOSE, END):
-        assert sentences.ends([*ids("So ", "("), last])
+        assert sentences.ends([*ids("So ", "("), last], None)
 
 
 def test_starts_names_the_sentence_of_each_token():
@@ -64,7 +88,7 @@ def test_end_is_behind_the_sentence_or_at_the_limit():
 
 
 def test_check_looks_at_its_own_sentence_only():
-    check = make().check(start=2)
+    check = make().check(start=2, position=2)
     assert not check(ids("(", "1", "2"))
     assert check(ids("(", "1", "2", ".\n"))
 

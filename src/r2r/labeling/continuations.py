@@ -71,15 +71,14 @@ async def follow_one(
     llm: Engine, fork: Fork, sentences: Sentences, *, context: int, parent: int
 ) -> None:
     """Fill in the ``tail`` of a fork. ``parent``: the LLM's session that holds the text before."""
-    query, before = fork.response.query, fork.response.tokens[: fork.position]
-    answer = [*before, fork.token]
-    fork.tail = [fork.token]
+    query, at = fork.response.query, fork.position
+    answer = [*fork.response.tokens[:at], fork.token]
     budget = min(sentences.limit - 1, context - len(query.tokens) - len(answer))
-    if sentences.ends(answer[fork.start :]) or budget < 1:
-        return
-    stop = sentences.check(fork.start)
-    request = Request(query.tokens, answer, budget, parent=parent, stop=stop)
-    fork.tail += (await llm.decode(request)).tokens
+    stop = sentences.check(fork.start, at)
+    if budget > 0 and not stop(answer):
+        request = Request(query.tokens, answer, budget, parent=parent, stop=stop)
+        answer = [*answer, *(await llm.decode(request)).tokens]
+    fork.tail = answer[at : sentences.end(answer, fork.start, at)]
 
 
 def compare(fork: Fork, sentences: Sentences) -> Comparison:

@@ -51,6 +51,8 @@ class Oracle(Generator):
                     self.slm.next_token(Request(prompt.tokens, answer, 1, prompt.sampling, small)),
                     self.llm.next_token(Request(prompt.tokens, answer, 1, prompt.sampling, large)),
                 )
+                if answer[start:] and self.sentences.complete(answer[start:], token):
+                    start = len(answer)
                 step = Step(draft, "slm")
                 if draft != token:
                     verdict = await self._verdict(prompt, answer, start, draft, token, large)
@@ -59,8 +61,6 @@ class Oracle(Generator):
                 add(step)
                 if end := ended(answer, self.eos_ids, stop):
                     return end
-                if self.sentences.complete(answer[start:]):
-                    start = len(answer)
             return "length"
         finally:
             self.slm.release(small)
