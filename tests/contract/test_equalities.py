@@ -104,6 +104,28 @@ def test_a_small_forward_limit_changes_nothing(pair):
     assert sources(routed(pair, 0.5, max_prefill_tokens=5).generate(asked)) == sources(plain)
 
 
+def test_a_reading_is_the_same_to_the_byte_whatever_else_is_asked_for(pair):
+    asked = prompts(12, budget=40)
+    texts = [[*p.tokens, *range(20, 20 + 5 * n)] for n, p in enumerate(asked, 2)]
+
+    def found(model, text):
+        return model.prefill(text, start=len(text) // 3)
+
+    async def beside(model):
+        writing = [asyncio.create_task(model.decode(Request(p.tokens, [], 40))) for p in asked]
+        await asyncio.sleep(0)
+        readings = await asyncio.gather(*(found(model, text) for text in texts))
+        await asyncio.gather(*writing)
+        return readings
+
+    for model in pair:
+        alone = [asyncio.run(found(engine(model), text)) for text in texts]
+        for one, other in zip(alone, asyncio.run(beside(engine(model))), strict=True):
+            for name in ("token", "logits", "hidden"):
+                assert torch.equal(getattr(one.signals, name), getattr(other.signals, name))
+            assert torch.equal(one.indices, other.indices)
+
+
 def test_the_nano_pair_on_its_own_problems():
     """Real prompts, real ends of answers, a trained router's kind of network."""
     tokenizer = AutoTokenizer.from_pretrained(NANO / "llm")

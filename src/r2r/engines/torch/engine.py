@@ -247,17 +247,19 @@ class TorchEngine:
         self.running = [job for job in self.running if not job.future.done()]
 
     def _groups(self) -> list[list[Job]]:
-        """What goes through the model together: as many tokens as one forward may have."""
+        """What goes through the model together: as many tokens as one forward may have. A reading
+        goes alone, so that what it finds is the same to the byte whatever else is asked for."""
         limit = self.max_prefill_tokens
         widths = {job: min(len(job.text) - len(job.place.tokens), limit) for job in self.running}
         groups: list[list[Job]] = []
         room = 0
         for job in sorted(widths, key=lambda j: (width_class(widths[j]), j.place.index)):
-            if widths[job] > room:
+            alone = job.read_from is not None
+            if alone or widths[job] > room:
                 groups.append([])
                 room = limit
             groups[-1].append(job)
-            room -= widths[job]
+            room = 0 if alone else room - widths[job]
         return groups
 
     def _hidden(self, ids: list[int], layout: Layout) -> torch.Tensor:
