@@ -48,8 +48,11 @@ class Sentences:
         if not self._is_ending[last]:
             return False
         text = self.text(sentence)
-        decimal = following is not None and _stops_at_digit(text)
-        return not _is_open(text) and not (decimal and self.text([following])[:1].isdigit())
+        if _is_open(text):
+            return False
+        if following is None or not _stops_at_digit(text):
+            return True
+        return not self.text([following])[:1].isdigit()
 
     def complete(self, sentence: Sequence[int], following: int | None) -> bool:
         """Whether ``following`` starts another sentence: this one ended, or is cut."""
