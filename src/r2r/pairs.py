@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -17,13 +17,23 @@ from r2r.records import MANIFEST, file_hash, fingerprint, folder_hash, read_json
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig
+    from transformers import GenerationConfig, PretrainedConfig
 
 PROBES = (
     "Then 12+30=42.\nSo the answer is \\boxed{42}.",
     "def f(x):\n    return x ** 2  # caf\u00e9, \u6570\u5b66, \U0001f600",
     "<think>\n\n</think>\n",
 )
+# What changes a greedy text, of a generation_config.json; and each one's value that does not.
+GREEDY = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0, "num_beams": 1,
+    "guidance_scale": 1.0, "suppress_tokens": None, "begin_suppress_tokens": None,
+    "bad_words_ids": None, "sequence_bias": None, "forced_bos_token_id": None,
+    "forced_eos_token_id": None, "exponential_decay_length_penalty": None, "stop_strings": None,
+    "penalty_alpha": None, "dola_layers": None, "force_words_ids": None, "constraints": None,
+    "token_healing": False, "watermarking_config": None, "max_time": None,
+}  # fmt: skip
 RESERVED_HINTS = ("reserved", "unused", "extra_id", "fim_", "jupyter", "repo", "file_sep", "pad")
 
 
@@ -94,6 +104,55 @@ def load_config(model: ModelConfig, key: str) -> PretrainedConfig:
     return _from_pretrained(AutoConfig, model, key)
 
 
+def load_generation_config(model: ModelConfig, key: str) -> GenerationConfig:
+    """What ``generate`` would go by: generation_config.json, else what config.json says of it.
+
+    Raises ConfigError where the file is there and cannot be read.
+    """
+    from transformers import GenerationConfig
+    from transformers.utils.hub import cached_file
+
+    source = locate(model, key)
+    there = cached_file(
+        source.where,
+        "generation_config.json",
+        revision=source.revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if there is None and source.gguf:
+        return GenerationConfig.from_model_config(load_config(model, key))
+    options = {} if there else {"config_file_name": "config.json", "_from_model_config": True}
+    return _from_pretrained(GenerationConfig, model, key, **options)
+
+
+def unapplied(generation: GenerationConfig) -> str:
+    """The settings that would change a greedy text of ``generate`` and that no engine here knows,
+    as ``name=value, ...``; empty where there are none."""
+    found = {name: getattr(generation, name, None) for name in GREEDY}
+    changing = {n: v for n, v in found.items() if v not in (None, [], {}, GREEDY[n])}
+    return ", ".join(f"{name}={str(value)[:60]}" for name, value in changing.items())
+
+
+def end_ids(model: ModelConfig, key: str, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a model's answers: its tokenizer's, its config's, and those of its
+    generation_config.json, which alone decide for ``generate``.
+
+    Raises ConfigError where there are none, or one is no token id.
+    """
+    shape = load_config(model, key).get_text_config()
+    named = [tokenizer, shape, load_generation_config(model, key)]
+    found: list[Any] = []
+    for eos in (getattr(source, "eos_token_id", None) for source in named):
+        found += eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+    if wrong := [eos for eos in found if type(eos) is not int]:
+        raise must_be(f"{key}.path", "a model whose eos_token_id is an id or several", wrong[0])
+    known = frozenset(eos for eos in found if 0 <= eos < shape.vocab_size)
+    if not known:
+        raise must_be(f"{key}.path", "a model with an end token (eos_token_id)", model.path)
+    return known
+
+
 def load_model(model: ModelConfig, key: str, *, dtype: str, device: str) -> nn.Module:
     """The causal LM in evaluation mode; weights from safetensors or GGUF, never from pickle.
 
@@ -130,6 +189,11 @@ def count_params_b(model: nn.Module) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e9
 
 
+def token_count(tokenizer: Any) -> int:
+    """From this id on no token is the tokenizer's; embeddings often have further rows."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def _same_tokenizer(slm: Any, llm: Any) -> None:
     wanted = "models of one tokenizer"
     a, b = slm.get_vocab(), llm.get_vocab()
@@ -137,10 +201,9 @@ def _same_tokenizer(slm: Any, llm: Any) -> None:
         token = min(set(a.items()) ^ set(b.items()), key=lambda item: item[1])[0]
         got = f"{token!r} is {a.get(token)} in the SLM and {b.get(token)} in the LLM"
         raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got different ids: {got}")
-    for name in ("bos_token_id", "eos_token_id"):
-        if getattr(slm, name) != getattr(llm, name):
-            got = f"{name} {getattr(slm, name)} and {getattr(llm, name)}"
-            raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got {got}")
+    if slm.bos_token_id != llm.bos_token_id:
+        got = f"bos_token_id {slm.bos_token_id} and {llm.bos_token_id}"
+        raise ConfigError(f"pair.slm and pair.llm must be {wanted}, got {got}")
     for text in PROBES:
         if slm(text).input_ids != llm(text).input_ids:
             raise ConfigError(
@@ -148,20 +211,23 @@ def _same_tokenizer(slm: Any, llm: Any) -> None:
             )
 
 
-def _route_id(pair: PairConfig, tokenizer: Any, vocab_size: int) -> int:
+def _route_id(pair: PairConfig, tokenizer: Any, vocab_size: int, eos_ids: Collection[int]) -> int:
     """A token id that no text uses: an embedding row without a token, or a reserved token."""
     vocab = tokenizer.get_vocab()
     if pair.route_token is not None:
-        if vocab.get(pair.route_token, vocab_size) >= vocab_size:
-            raise must_be("pair.route_token", "a token of the shared vocabulary", pair.route_token)
-        return vocab[pair.route_token]
-    unused = set(range(vocab_size)) - set(vocab.values())
+        index = vocab.get(pair.route_token, vocab_size)
+        if index >= vocab_size or index in eos_ids:
+            wanted = "a token of the shared vocabulary that ends no answer"
+            raise must_be("pair.route_token", wanted, pair.route_token)
+        return index
+    unused = set(range(vocab_size)) - set(vocab.values()) - set(eos_ids)
     if unused:
         return min(unused)
     template = str(tokenizer.chat_template or "")
     taken = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
     for token, index in sorted(tokenizer.get_added_vocab().items(), key=lambda item: -item[1]):
         free = token not in taken and token not in template and index < vocab_size
+        free = free and index not in eos_ids
         if free and any(hint in token.lower() for hint in RESERVED_HINTS):
             return index
     raise must_be("pair.route_token", "a token that no text uses (no reserved id found)", None)
@@ -193,6 +259,8 @@ def encode_chat(
 class ModelPair:
     """A checked pair: tokenizer, reserved route id, EOS ids, context length. Loads no weights.
 
+    ``eos_ids``: the LLM's, which end every answer. ``tokens``: ids from there on are rows of larger
+    embeddings that no token belongs to. ``notes``: a line for each thing a user should know of.
     ``known``: where ``remember`` keeps what was found, by fingerprint: a pair is checked once.
     Raises ConfigError where the models do not share a tokenizer, have no free reserved id, or a
     context shorter than asked for.
@@ -210,6 +278,8 @@ class ModelPair:
         self.route_id: int = self.found["route_id"]
         self.context_length: int = self.found["context_length"]
         self.eos_ids = frozenset[int](self.found["eos_ids"])
+        self.tokens: int = self.found["tokens"]
+        self.notes: list[str] = self.found["notes"]
         self.chat_template: str = self.found["chat_template"]
 
     def remember(self) -> None:
@@ -223,14 +293,23 @@ class ModelPair:
     def _checked(self) -> dict[str, Any]:
         """What a pair's files say of it, once they are found to fit."""
         config, tokenizer = self.config, self.tokenizer
+        eos_ids = end_ids(self.models["llm"], "pair.llm", tokenizer)
+        notes = []
         for name, model in self.models.items():
+            key = self.keys[name]
             if name != "llm":
-                _same_tokenizer(load_tokenizer(model, self.keys[name]), tokenizer)
+                own = load_tokenizer(model, key)
+                _same_tokenizer(own, tokenizer)
+                if (ends := end_ids(model, key, own)) != eos_ids:
+                    theirs, its = _tokens(tokenizer, eos_ids), _tokens(tokenizer, ends)
+                    notes.append(f"answers end with pair.llm's {theirs}, not with {key}'s {its}")
+            if settings := unapplied(load_generation_config(model, key)):
+                notes.append(f"not applied, of {key}'s generation_config.json: {settings}")
         shapes = [load_config(m, self.keys[n]).get_text_config() for n, m in self.models.items()]
         vocab_size = min(shape.vocab_size for shape in shapes)
         if len(tokenizer) > vocab_size:
             raise must_be("pair", f"models with {len(tokenizer)} embeddings", vocab_size)
-        route_id = _route_id(config, tokenizer, vocab_size)
+        route_id = _route_id(config, tokenizer, vocab_size, eos_ids)
         longest = min(shape.max_position_embeddings for shape in shapes)
         if config.context_length is not None and config.context_length > longest:
             raise must_be("pair.context_length", f"at most {longest} tokens", config.context_length)
@@ -240,7 +319,9 @@ class ModelPair:
         return {
             "route_id": route_id,
             "context_length": config.context_length or longest,
-            "eos_ids": sorted(_as_ids(tokenizer.eos_token_id) | _as_ids(shapes[1].eos_token_id)),
+            "eos_ids": sorted(eos_ids),
+            "tokens": token_count(tokenizer),
+            "notes": notes,
             "chat_template": str(tokenizer.chat_template),
         }
 
@@ -261,5 +342,5 @@ class ModelPair:
         return {"chat": template, "dtype": self.config.dtype}
 
 
-def _as_ids(eos: int | list[int] | None) -> set[int]:
-    return set(eos) if isinstance(eos, list) else set() if eos is None else {eos}
+def _tokens(tokenizer: Any, ids: Collection[int]) -> str:
+    return " ".join(map(str, tokenizer.convert_ids_to_tokens(sorted(ids))))

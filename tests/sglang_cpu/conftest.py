@@ -82,6 +82,7 @@ class Nano:
     def command(self, name, **routing):
         given = {
             "route_id": self.pair.route_id, "eos_ids": sorted(self.pair.eos_ids),
+            "tokens": self.pair.tokens,
             "router": str(self.folder) if name == "slm" else None,
             "pair": "nano", "identity": self.pair.identity(),
         }  # fmt: skip

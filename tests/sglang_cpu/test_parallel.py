@@ -50,7 +50,8 @@ def granites(nano, tmp_path_factory):
 def started(launch, pair, home, name):
     routing = {
         "route_id": pair.pair.route_id, "eos_ids": sorted(pair.pair.eos_ids), "identity": {},
-        "router": str(pair.folder) if name == "slm" else None, "pair": "granites",
+        "tokens": pair.pair.tokens, "pair": "granites",
+        "router": str(pair.folder) if name == "slm" else None,
     }  # fmt: skip
     line = command(
         python=PYTHON, model=Source(str(home / name), True),

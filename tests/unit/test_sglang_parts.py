@@ -248,7 +248,7 @@ def test_servers_make_room_on_a_gpu(tmp_path):
 
     def running(place, digest=None):
         router = {"router": "there", "pair": "p", "identity": {}}
-        fleet.engine(place, Source(place, True), eos_ids=frozenset({4}), route_id=5,
+        fleet.engine(place, Source(place, True), eos_ids=frozenset({4}), tokens=9, route_id=5,
                      routing=router if digest else None, digest=digest)  # fmt: skip
         return list(fleet.servers)
 

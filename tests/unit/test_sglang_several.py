@@ -223,7 +223,7 @@ def test_every_server_must_be_there_at_the_start():
 def remote(tmp_path, *overrides):
     config, _ = compose(["engine=sglang_remote", *overrides])
     fleet = Fleet(config.engine, dtype="float32", logs=tmp_path)
-    engine = fleet.engine("llm", None, eos_ids=frozenset({EOS}), route_id=ROUTE)
+    engine = fleet.engine("llm", None, eos_ids=frozenset({EOS}), tokens=9, route_id=ROUTE)
     return [server.url for server in engine.client.servers]
 
 

@@ -155,5 +155,5 @@ def verifier(bench: Workbench) -> Verifier:
 
     model = ModelConfig(path=labeler.judge.path)
     tokenizer = load_tokenizer(model, "labeler.judge")
-    engine = bench.judge_engine(model, "labeler.judge", tokenizer.eos_token_id)
+    engine = bench.judge_engine(model, "labeler.judge", tokenizer)
     return JudgeVerifier(EngineJudge(engine, tokenizer))

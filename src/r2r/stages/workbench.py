@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from r2r.config import Config, ModelConfig
 from r2r.errors import ConfigError, must_be
 from r2r.generators.query import QUERY_ROUTERS
-from r2r.pairs import ModelPair, count_params_b, load_model, load_skeleton, locate
+from r2r.pairs import (
+    ModelPair,
+    count_params_b,
+    end_ids,
+    load_model,
+    load_skeleton,
+    locate,
+    token_count,
+)
 from r2r.records import MANIFEST, fingerprint
 from r2r.stages.code import code_hash
 from r2r.stages.screen import say
@@ -57,7 +65,8 @@ class Workbench:
             self._check_speculative()
         if self.fleet:
             self.fleet.check()
-        _ = self.pair  # tokenizers, reserved id, context length
+        for note in self.pair.notes:  # tokenizers, reserved id, context length were checked
+            say("pair", note)
         if "label" in self.config.stages and (
             "train" not in self.config.stages or self.needs_labels
         ):
@@ -131,14 +140,15 @@ class Workbench:
     def engine(
         self, name: str, router: SavedRouter | None = None, beside: Engine | None = None
     ) -> Engine:
-        """An engine over a model of the pair, which never writes the route token.
+        """An engine over a model of the pair, which never writes the route token, nor an id that
+        is none of the tokenizer's.
 
         ``beside``: the engine whose handoffs it takes; in process they share their steps.
         """
-        eos_ids, route_id = self.pair.eos_ids, self.pair.route_id
+        eos_ids, route_id, tokens = self.pair.eos_ids, self.pair.route_id, self.pair.tokens
         if self.fleet is None:
             scorer = router.router if router else None
-            return self._in_process(self.model(name), eos_ids, [route_id], scorer, beside)
+            return self._in_process(self.model(name), eos_ids, tokens, route_id, scorer, beside)
         routing = None
         if router:
             path = self.router_path
@@ -151,27 +161,34 @@ class Workbench:
             name if name in ("slm", "llm") else "middle",
             locate(self.pair.models[name], self.pair.keys[name]),
             eos_ids=eos_ids,
+            tokens=tokens,
             route_id=route_id,
             routing=routing,
             digest=router.digest if router else None,
         )
 
-    def judge_engine(self, model: ModelConfig, key: str, eos_id: int) -> Engine:
+    def judge_engine(self, model: ModelConfig, key: str, tokenizer: Any) -> Engine:
         """An engine over a model outside the pair."""
+        eos_ids, tokens = end_ids(model, key, tokenizer), token_count(tokenizer)
         if self.fleet is None:
-            return self._in_process(self.load(model, key), [eos_id], [], None, None)
+            return self._in_process(self.load(model, key), eos_ids, tokens, None, None, None)
         where = locate(model, key)
-        return self.fleet.engine("judge", where, eos_ids=frozenset([eos_id]), route_id=None)
+        return self.fleet.engine("judge", where, eos_ids=eos_ids, tokens=tokens, route_id=None)
 
     def _in_process(
         self,
         model: Any,
         eos_ids: Collection[int],
-        banned: Collection[int],
+        tokens: int,
+        route_id: int | None,
         router: Router | None,
         beside: Engine | None,
     ) -> Engine:
         from r2r.engines.torch.engine import TorchEngine
+
+        banned = {*range(tokens, model.config.get_text_config().vocab_size)}
+        if route_id is not None:
+            banned.add(route_id)
 
         return TorchEngine(
             model=model,
@@ -194,6 +211,7 @@ class Workbench:
             "llm",
             locate(pair.models["llm"], pair.keys["llm"]),
             eos_ids=pair.eos_ids,
+            tokens=pair.tokens,
             route_id=None,
             speculative={
                 "speculative_algorithm": "STANDALONE",

@@ -47,6 +47,7 @@ class Fleet:
         model: Source,
         *,
         eos_ids: frozenset[int],
+        tokens: int,
         route_id: int | None,
         routing: Mapping[str, Any] | None = None,
         digest: str | None = None,
@@ -54,6 +55,7 @@ class Fleet:
     ) -> SGLangEngine:
         """An engine over the server at ``place``: slm, llm, middle or judge.
 
+        ``tokens``: how many ids the tokenizer has; those of larger embeddings are never written.
         ``routing``: path of the router, pair and identity, for a server that routes, and
         ``digest`` its router's. ``speculative``: server arguments that turn on SGLang's own
         speculative decoding, past which no plug-in sees a token.
@@ -62,7 +64,7 @@ class Fleet:
         if self.config.name == "sglang_remote":
             servers = self._running(place)
         else:
-            common = {"route_id": route_id, "eos_ids": sorted(eos_ids)}
+            common = {"route_id": route_id, "eos_ids": sorted(eos_ids), "tokens": tokens}
             unrouted = common | {"router": None, "pair": None, "identity": None}
             plain = self._command(place, model, unrouted, own)
             full = self._command(place, model, common | dict(routing), own) if routing else plain

@@ -74,6 +74,7 @@ class Routing:
     def __init__(self, runner: Any, given: dict[str, Any]):
         self.model, self.device = runner.model, runner.device
         self.route_id: Any = given["route_id"]
+        self.tokens: int = given["tokens"]
         vocabulary = runner.model_config.vocab_size
         safe = range(vocabulary)
         if self.route_id is not None and (
@@ -131,6 +132,7 @@ class Routing:
         return written
 
     def _ban(self, logits: torch.Tensor) -> None:
+        logits[:, self.tokens :] = -torch.inf
         if self.route_id is not None:
             logits[:, self.route_id] = -torch.inf
 

@@ -158,8 +158,9 @@ def command(
 ) -> list[str]:
     """How stock SGLang is started as a server of ours (also by hand, for engine=sglang_remote).
 
-    ``routing`` is what the plug-in reads: route_id, eos_ids, router (a path or None), pair and
-    identity. ``extra``, then ``settings.args`` come last, and win. The port is left to add.
+    ``routing`` is what the plug-in reads: route_id, eos_ids, tokens (ids that the tokenizer has),
+    router (a path or None), pair and identity. ``extra``, then ``settings.args`` come last, and
+    win. The port is left to add.
     """
     on_cpu = {
         "attention_backend": "torch_native",
