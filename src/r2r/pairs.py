@@ -288,7 +288,10 @@ class ModelPair:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self.models["llm"], "pair.llm")
+        """The shared one. What opens and closes the reasoning is text to it, special or not."""
+        tokenizer, config = load_tokenizer(self.models["llm"], "pair.llm"), self.config
+        _keep_in_texts(tokenizer, [t for t in (config.think_start, config.think_end) if t])
+        return tokenizer
 
     def _checked(self) -> dict[str, Any]:
         """What a pair's files say of it, once they are found to fit."""
@@ -328,6 +331,16 @@ class ModelPair:
     def encode(self, question: str) -> list[int]:
         return encode_question(self.tokenizer, question, self.config.chat_template)
 
+    def think_end(self, prompt: Sequence[int]) -> str | None:
+        """What closes the reasoning in the answer to ``prompt``; None where there is none: the
+        models don't reason, or the prompt ends with a closed reasoning (enable_thinking=false)."""
+        end = self.config.think_end
+        for token in reversed(prompt):
+            text = self.tokenizer.decode([token], skip_special_tokens=False)
+            if text.strip():
+                return None if token == self.token_id(end) else end
+        return end
+
     def token_id(self, token: str | None) -> int | None:
         return None if token is None else self.tokenizer.get_vocab()[token]
 
@@ -340,6 +353,24 @@ class ModelPair:
         """What decides the outputs of each of the pair's models, beside its files."""
         template = fingerprint([self.chat_template, dict(self.config.chat_template)])
         return {"chat": template, "dtype": self.config.dtype}
+
+
+def _keep_in_texts(tokenizer: Any, tokens: Collection[str]) -> None:
+    """Have ``decode(..., skip_special_tokens=True)`` skip all special tokens but these."""
+    vocab = tokenizer.get_vocab()
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    skipped = special - {vocab.get(token) for token in tokens}
+    if skipped == special:
+        return
+    decode = tokenizer.decode
+
+    def kept(token_ids: Sequence[int], skip_special_tokens: bool = False, **options: Any) -> str:
+        if skip_special_tokens:
+            token_ids = [token for token in token_ids if token not in skipped]
+        return decode(token_ids, skip_special_tokens=False, **options)
+
+    tokenizer.decode = kept
 
 
 def _tokens(tokenizer: Any, ids: Collection[int]) -> str:

@@ -49,7 +49,7 @@ def model(generator, think_end="</think>"):
     return R2RLM(
         generator,
         partial(encode_question, generator.tokenizer, options={}),
-        think_end=think_end,
+        think_end=lambda prompt: think_end,
         max_new_tokens=99,
         temperature=0.7,
         top_p=0.9,

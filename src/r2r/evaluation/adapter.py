@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval.api.model import LM
@@ -44,8 +44,9 @@ class Answer(str):
 class R2RLM(LM):
     """A generator as an lm-eval model: all requests of all tasks go to it in one call.
 
-    ``encode`` makes a question the prompt's token ids. ``think_end`` closes the reasoning (None:
-    the model does not think); stop strings count only after it, and only what follows is graded.
+    ``encode`` makes a question the prompt's token ids. ``think_end`` says what closes the reasoning
+    in the answer to a prompt (None: nothing does); stop strings count only after it, and only what
+    follows is graded.
     ``max_new_tokens``, ``temperature`` and ``top_p`` hold where a task's generation_kwargs say
     nothing else. Every request draws from its own seed, made of (``seed``, task, doc id, repeat).
     ``stats`` makes an answer's figures from its trace, among them the ``llm_share``,
@@ -57,7 +58,7 @@ class R2RLM(LM):
         generator: Generator,
         encode: Callable[[str], list[int]],
         *,
-        think_end: str | None,
+        think_end: Callable[[Sequence[int]], str | None],
         max_new_tokens: int,
         temperature: float,
         top_p: float,
@@ -104,15 +105,17 @@ class R2RLM(LM):
             top_p=float(options.get("top_p", self.top_p)),
             seed=request_seed(self.seed, request.task_name, request.doc_id, repeat),
         )
+        tokens = self.encode(text)
         return Prompt(
-            tokens=self.encode(text),
+            tokens=tokens,
             sampling=sampling,
             stop=(until,) if isinstance(until, str) else tuple(until),
-            after=self.think_end or "",
+            after=self.think_end(tokens) or "",
         )
 
     def answer(self, trace: Trace) -> Answer:
-        return Answer(trace.text, answer_text(trace.text, self.think_end), self.stats(trace))
+        final = answer_text(trace.text, self.think_end(trace.prompt))
+        return Answer(trace.text, final, self.stats(trace))
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

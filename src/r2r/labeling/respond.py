@@ -12,11 +12,15 @@ from r2r.labeling.concurrent import map_bounded
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question, and the prompt it makes as token ids (chat template applied, once)."""
+    """One question, and the prompt it makes as token ids (chat template applied, once).
+
+    ``thinks``: whether its answer is to close a reasoning, where models close theirs.
+    """
 
     id: str
     tokens: list[int]
     question: str
+    thinks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ async def respond(
     for data_id, (query, (tokens, ended)) in enumerate(zip(queries, answers, strict=True), first):
         if not ended:
             dropped["unfinished"] += 1
-        elif think_end is not None and think_end not in tokens:
+        elif think_end is not None and query.thinks and think_end not in tokens:
             dropped["no_think_end"] += 1
         else:
             kept.append(Response(query, data_id, tokens))

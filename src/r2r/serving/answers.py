@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2r.costs import Forwards, Params
+from r2r.serving.reasoning import Reasoning
 from r2r.serving.schema import Asked, ChatRequest
 from r2r.serving.text import Piece
 from r2r.serving.worker import Part
@@ -18,13 +19,24 @@ FINISH = {"eos": "stop", "stop": "stop", "length": "length"}
 
 
 class Answers:
-    """The response to one request, in the endpoint's words, from the parts as they come."""
+    """The response to one request, in the endpoint's words, from the parts as they come.
 
-    def __init__(self, request: Asked, tokenizer: Any, params: Params, prompts: Sequence[Any]):
+    ``think``: what opens and what closes the reasoning of a chat answer; (None, None): nothing.
+    """
+
+    def __init__(
+        self,
+        request: Asked,
+        tokenizer: Any,
+        params: Params,
+        prompts: Sequence[Any],
+        think: tuple[str | None, str | None] = (None, None),
+    ):
         self.request, self.tokenizer, self.params = request, tokenizer, params
         self.chat = isinstance(request, ChatRequest)
         self.prompt_tokens = sum(len(prompt) for prompt in prompts)
         self.choices = len(prompts) * (request.n or 1)
+        self.parted = [Reasoning(*think) for _ in range(self.choices)]
         self.steps: list[Step] = []  # of all parts so far
         self.id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self.created = int(time.time())
@@ -72,11 +84,10 @@ class Answers:
         for index in range(self.choices):
             own = [part for part in parts if part.index == index]
             pieces = [piece for part in own for piece in part.pieces]
-            text = "".join(piece.text for piece in pieces)
             said: dict[str, Any] = (
-                {"message": {"role": "assistant", "content": text, "refusal": None}}
+                {"message": self._message(index, pieces)}
                 if self.chat
-                else {"text": text}
+                else {"text": "".join(piece.text for piece in pieces)}
             )
             reason = own[-1].finish_reason
             assert reason is not None
@@ -86,6 +97,12 @@ class Answers:
             choices.append(choice)
         kind = "chat.completion" if self.chat else "text_completion"
         return self._frame(kind, choices) | {"usage": self.usage()}
+
+    def _message(self, index: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+        parted = self.parted[index]
+        reasons = {} if parted.end is None else {"reasoning_content": ""}
+        said = {"role": "assistant", "content": "", "refusal": None, **reasons}
+        return said | parted.split(pieces)
 
     def opening(self) -> list[bytes]:
         """What a stream begins with: chat names the speaker of each choice."""
@@ -98,10 +115,11 @@ class Answers:
         """A part as events of the stream."""
         self.steps += [piece.step for piece in part.pieces]
         text = "".join(piece.text for piece in part.pieces)
+        delta = self.parted[part.index].split(part.pieces) if self.chat else {}
         extra = {"trace": self.trace(part.pieces)} if self.request.return_trace else {}
         events = []
-        if text or (extra and part.pieces):
-            said: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
+        if (delta if self.chat else text) or (extra and part.pieces):
+            said: dict[str, Any] = {"delta": delta} if self.chat else {"text": text}
             events.append(self._chunk(part.index, said | extra))
         if part.finish_reason:
             said = {"delta": {}} if self.chat else {"text": ""}

@@ -31,7 +31,8 @@ class Served:
 
     ``encode_chat`` gives a conversation's token ids; None where there is no chat template.
     ``threshold`` is the default and ``max_threshold`` the highest a request may ask for.
-    ``max_new_tokens`` ends a chat answer whose request names no limit.
+    ``max_new_tokens`` ends a chat answer whose request names no limit. ``think`` gives what opens
+    and what closes the reasoning in the answer to a prompt.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Served:
     max_prompt_tokens: int
     max_request_bytes: int
     api_key: str | None = None  # None: nobody is asked for one
+    think: Callable[[Sequence[int]], tuple[str | None, str | None]] = lambda prompt: (None, None)
 
 
 def check_key(request: Request, key: str | None) -> None:
@@ -81,7 +83,8 @@ class Endpoint:
         asked = await self._body(request)
         tokens = await asyncio.to_thread(self._encode, asked)
         prompts = self._prompts(asked, tokens)
-        answers = Answers(asked, self.tokenizer, self.served.params, tokens)
+        think = self.served.think(tokens[0])
+        answers = Answers(asked, self.tokenizer, self.served.params, tokens, think)
         async with aclosing(self.worker.parts(prompts)) as parts:
             if asked.stream:
                 return await unless_gone(receive, self._stream(answers, parts, send))

@@ -148,7 +148,7 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
     return R2RLM(
         generator,
         bench.pair.encode,
-        think_end=config.pair.think_end,
+        think_end=bench.pair.think_end,
         max_new_tokens=config.benchmark.max_new_tokens,
         temperature=config.benchmark.temperature,
         top_p=config.benchmark.top_p,

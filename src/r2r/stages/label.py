@@ -120,7 +120,11 @@ def queries(bench: Workbench) -> list[Query]:
     """What is labelled, as prompts."""
     from r2r.labeling.respond import Query
 
-    return [Query(key, bench.pair.encode(asked), asked) for key, asked in bench.queries]
+    pair, made = bench.pair, []
+    for key, asked in bench.queries:
+        tokens = pair.encode(asked)
+        made.append(Query(key, tokens, asked, thinks=pair.think_end(tokens) is not None))
+    return made
 
 
 def think(bench: Workbench) -> dict[str, int | None]:

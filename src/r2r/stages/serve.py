@@ -59,6 +59,7 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         max_prompt_tokens=config.max_prompt_tokens or pair.context_length,
         max_request_bytes=config.max_request_bytes,
         api_key=api_key(config),
+        think=lambda prompt: (pair.config.think_start, pair.think_end(prompt)),
     )
     worker = Worker(
         generator=generator,

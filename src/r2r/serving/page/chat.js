@@ -119,7 +119,7 @@ async function answer(question) {
   const element = bubble("said assistant", "");
   const written = { slm: 0, llm: 0 };
   const began = performance.now();
-  let text = "";
+  let content = ""; // what is remembered: without the reasoning
   try {
     const response = await request("/v1/chat/completions", {
       method: "POST",
@@ -135,15 +135,15 @@ async function answer(question) {
       append(element, trace);
       for (const token of trace) {
         written[token.source] += 1;
-        text += token.text;
       }
+      content += choice.delta.content ?? "";
       if (trace.length) showFigures(written, began);
       if (choice.finish_reason === "length") bubble("note", "ended at the token limit");
     }
-    history.push({ role: "assistant", content: text });
+    history.push({ role: "assistant", content });
   } catch (error) {
     history.pop();
-    if (!text) element.remove();
+    if (!element.hasChildNodes()) element.remove();
     if (error.name === "AbortError") bubble("note", "stopped; this turn is not remembered");
     else fail(error);
   }
