@@ -33,14 +33,18 @@ def next_command(config: Config, given: Sequence[str]) -> str:
     return shlex.join(["python", "run.py", *kept, *more])
 
 
+def place(stage: str, stages: Sequence[str]) -> str:
+    """``2/5 ``: which of the run's stages it is; nothing where it is none of them."""
+    ordered = [name for name in STAGES if name in stages]
+    return f"{ordered.index(stage) + 1}/{len(ordered)} " if stage in ordered else ""
+
+
 @contextlib.contextmanager
 def bar(
     stage: str, stages: Sequence[str], what: str = ""
 ) -> Iterator[Callable[[int, int, str], None]]:
     """A function ``(done, total, note)`` that moves the bar of a stage, one of the run's
     ``stages``; nothing is shown where the output is no terminal."""
-    ordered = [name for name in STAGES if name in stages]
-    place = f"{ordered.index(stage) + 1}/{len(ordered)} " if stage in ordered else ""
     columns = (
         TextColumn("[bold]{task.description:<9}"),
         BarColumn(bar_width=16),
@@ -50,7 +54,9 @@ def bar(
     )
     quiet = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        task = progress.add_task(f"{place}{stage} {what}".rstrip(), total=None, note="")
+        task = progress.add_task(
+            f"{place(stage, stages)}{stage} {what}".rstrip(), total=None, note=""
+        )
         yield lambda done, total, note: progress.update(
             task, completed=done, total=total, note=note
         )

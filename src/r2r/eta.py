@@ -1,0 +1,130 @@
+"""When work on items of unknown length will end, from those finished and those under way.
+
+The finished ones alone are no fair sample: the short ones end first. Those under way say as much,
+since each has at least its tokens so far; the Kaplan-Meier estimate takes both.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+UNSEEN = 0.5  # items thought to be longer than all that were seen, and to end beyond
+DRAWS = 4  # of the lengths to come, whose mean is told
+DRAWN = 1024  # items of one draw; where more are left, the first of them take the mean length
+EVEN = (
+    64  # with so many at once, as a guess, half a step's time goes by the step, half by its items
+)
+DOUBT = 0.005  # how little that guess weighs beside what was measured
+
+
+class Lengths:
+    """How long items get, in tokens.
+
+    ``finished``, ``under_way`` [items]: tokens of each. Beyond the longest finished one items end
+    as often, by the token, as they did in the upper half of what was seen.
+    """
+
+    def __init__(self, finished: np.ndarray, under_way: np.ndarray):
+        ends, count = np.unique(finished, return_counts=True)
+        everyone = np.sort(np.concatenate([finished, under_way]))
+        at_risk = len(everyone) - np.searchsorted(everyone, ends) + UNSEEN
+        self.ends = ends.astype(float)
+        self.left = np.cumprod(1 - count / at_risk)  # share longer than each of ``ends``
+        longest = everyone[-1] if len(everyone) else 0
+        seen = np.clip(everyone - longest / 2, 0, None).sum()
+        ended = count[ends > longest / 2].sum() + UNSEEN
+        self.mean_rest = max(1.0, (seen + UNSEEN) / ended)  # tokens, of one longer than all seen
+
+    def draw(self, beyond: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Lengths [items] of items that are longer than ``beyond`` [items]: those that a share
+        ``shares`` [items] of such items exceeds."""
+        last = self.ends[-1] if len(self.ends) else 0.0
+        lefts = np.concatenate([[1.0], self.left])
+        rest = lefts[np.searchsorted(self.ends, beyond, side="right")] * shares
+        place = np.searchsorted(-self.left, -rest)
+        tail = np.maximum(last, beyond) + self.mean_rest * np.log(
+            np.minimum(lefts[-1], rest / shares) / rest
+        ).clip(0)
+        if not len(self.ends):
+            return tail
+        return np.where(place < len(self.ends), self.ends[place.clip(max=len(self.ends) - 1)], tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is left to do: tokens, and steps (each gives every item under way one token)."""
+
+    tokens: float
+    steps: float
+
+
+def ahead(
+    finished: np.ndarray, under_way: np.ndarray, limits: np.ndarray, *, waiting: int, width: int
+) -> Ahead:
+    """Of items of which ``width`` are worked on at once, and ``waiting`` are not begun yet.
+
+    ``limits`` [under way]: tokens that each may get at most.
+    """
+    lengths, rng = Lengths(finished, under_way), np.random.default_rng(0)
+    bound = limits.max() if len(limits) else np.inf
+    drawn = min(waiting, DRAWN)
+    tokens = steps = 0.0
+    for _ in range(DRAWS):
+        rest = lengths.draw(under_way, _shares(len(under_way), rng))
+        rest = np.minimum(rest, limits) - under_way
+        new = np.minimum(lengths.draw(np.zeros(drawn), _shares(drawn, rng)), bound)
+        more = new.mean() * (waiting - drawn) if drawn else 0.0
+        tokens += rest.sum() + new.sum() + more
+        steps += more / width + _last_end(rest, new, width)
+    return Ahead(tokens / DRAWS, steps / DRAWS)
+
+
+def _shares(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Evenly spread over 0..1, in random order."""
+    return (rng.permutation(count) + rng.random(count)) / max(1, count)
+
+
+def _last_end(rest: np.ndarray, new: np.ndarray, width: int) -> float:
+    """Steps until all are finished, each new one begun as soon as there is room."""
+    ends = [0.0] * max(0, width - len(rest)) + rest.tolist()
+    heapq.heapify(ends)
+    for length in new.tolist():
+        heapq.heapreplace(ends, ends[0] + length)
+    return max(ends, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds of a step: ``step`` by itself, and ``item`` for each item that is under way."""
+
+    step: float
+    item: float
+
+    def seconds(self, left: Ahead) -> float:
+        return self.step * left.steps + self.item * left.tokens
+
+
+def pace(seconds: Mapping[int, float], tokens: Mapping[int, int]) -> Pace | None:
+    """As measured: by how many items were under way, for how long, and the tokens made then.
+
+    As long as that number did not change, what a step takes with fewer is a guess. None where no
+    token was made yet.
+    """
+    at = np.array([b for b in seconds if b and tokens.get(b)], dtype=float)
+    if not len(at):
+        return None
+    spent = np.array([seconds[int(b)] for b in at])
+    each = at * spent / np.array([tokens[int(b)] for b in at])  # seconds of a step
+    weight = np.sqrt(spent / spent.sum())
+    guess = np.sqrt(DOUBT) * np.array([[1.0, -EVEN]])
+    rows = np.concatenate([weight[:, None] * np.stack([np.ones_like(at), at], 1), guess])
+    step, item = np.linalg.lstsq(rows, np.append(weight * each, 0.0), rcond=None)[0]
+    if step < 0:
+        return Pace(0.0, float(spent.sum() / (at * spent / each).sum()))
+    if item < 0:
+        return Pace(float(np.average(each, weights=spent)), 0.0)
+    return Pace(float(step), float(item))

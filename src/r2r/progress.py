@@ -1,0 +1,168 @@
+"""How far a long stage is: its items, the tokens made for them, and when it will end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from r2r.eta import ahead, pace
+
+UNLIMITED = float("inf")
+
+
+@dataclass(slots=True)
+class UnderWay:
+    limit: float  # tokens that it may get
+    tokens: int = 0  # that it has
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Of a moment. Tokens of items that earlier runs have finished (``kept``) count among those
+    finished, and in no rate. ``eta_s`` and ``expected`` are None as long as nothing is known."""
+
+    doing: str
+    note: str
+    total: int
+    finished: int
+    kept: int
+    under_way: dict[str, int]  # tokens of each
+    tokens: int  # made by all runs, for finished items and for those under way
+    made: int  # by this run
+    expected: float | None  # tokens of all items in the end
+    tokens_per_s: float
+    elapsed_s: float  # since the first item was begun
+    eta_s: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, for ``progress.json``."""
+        return {
+            "doing": self.doing,
+            "items": {
+                "total": self.total,
+                "finished": self.finished,
+                "kept": self.kept,
+                "under_way": len(self.under_way),
+            },
+            "tokens": {
+                "done": self.tokens,
+                "made": self.made,
+                "expected": None if self.expected is None else round(self.expected),
+            },
+            "tokens_per_s": round(self.tokens_per_s, 1),
+            "elapsed_s": round(self.elapsed_s, 1),
+            "eta_s": None if self.eta_s is None else round(self.eta_s, 1),
+            "note": self.note,
+            "under_way": self.under_way,
+        }
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a stage tells of its work; another thread may read ``facts`` at any moment.
+
+    An item is what is kept as a whole: an answer, a labelled query. ``expect`` says how many there
+    are; then each is either ``keep`` (an earlier run has finished it), or ``begin``, any number of
+    ``move``, and ``end``. ``doing``: what happens beside the items (loading the models, grading);
+    ``note``: what else a reader may want to know. ``unit``: what is counted where it is no tokens.
+    """
+
+    unit: str = "tokens"
+    doing: str = ""
+    note: str = ""
+    clock: Callable[[], float] = time.monotonic
+    total: int = 0
+    width: int = 1
+    lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
+    kept: int = 0
+    made: int = 0
+    under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)  # by how many were under way
+    tokens: dict[int, int] = field(default_factory=dict)
+    began: float | None = None
+    since: float = 0.0  # when ``seconds`` was last brought up to date
+    unsaid: int = 0  # tokens made since then
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def expect(self, total: int, *, width: int) -> None:
+        """There are ``total`` items, those kept by earlier runs included; at most ``width`` of
+        them are under way at once."""
+        with self.lock:
+            self.total, self.width = total, width
+
+    def keep(self, tokens: int) -> None:
+        """An earlier run has finished an item."""
+        with self.lock:
+            self.lengths.append(tokens)
+            self.kept += 1
+
+    def begin(self, item: Hashable, limit: float = UNLIMITED) -> None:
+        """An item is under way now; at most ``limit`` tokens are made for it."""
+        with self.lock:
+            self._clock()
+            self.under_way[item] = UnderWay(limit)
+
+    def move(self, item: Hashable, tokens: int = 1) -> None:
+        """So many more tokens were made for it."""
+        with self.lock:
+            self.under_way[item].tokens += tokens
+            self.made += tokens
+            self.unsaid += tokens
+
+    def end(self, item: Hashable) -> None:
+        """It is finished and kept."""
+        with self.lock:
+            self._clock()
+            self.lengths.append(self.under_way.pop(item).tokens)
+
+    def _clock(self) -> None:
+        """Count the time since the last change to as many items as were under way since."""
+        now, many = self.clock(), len(self.under_way)
+        if self.began is None:
+            self.began = self.since = now
+        if many:
+            self.seconds[many] = self.seconds.get(many, 0.0) + now - self.since
+            self.tokens[many] = self.tokens.get(many, 0) + self.unsaid
+        self.since, self.unsaid = now, 0
+
+    def facts(self) -> Facts:
+        with self.lock:
+            if self.began is not None:
+                self._clock()
+            items = list(self.under_way.items())
+            finished = np.array(self.lengths, dtype=np.int64)
+            seconds, tokens = dict(self.seconds), dict(self.tokens)
+            elapsed = self.since - self.began if self.began is not None else 0.0
+            kept, made = self.kept, self.made
+        moving = np.array([state.tokens for _, state in items], dtype=np.int64)
+        limits = np.array([state.limit for _, state in items])
+        done = int(finished.sum() + moving.sum())
+        expected = eta = None
+        speed = pace(seconds, tokens)
+        if self.total and len(finished) == self.total:
+            expected, eta = float(done), 0.0
+        elif len(finished) and speed:
+            waiting = max(0, self.total - len(finished) - len(items))
+            width = max(self.width, len(items))
+            left = ahead(finished, moving, limits, waiting=waiting, width=width)
+            expected, eta = done + left.tokens, speed.seconds(left)
+        working = sum(seconds.values())
+        return Facts(
+            doing=self.doing,
+            note=self.note,
+            total=self.total,
+            finished=len(finished),
+            kept=kept,
+            under_way={str(item): state.tokens for item, state in items},
+            tokens=done,
+            made=made,
+            expected=expected,
+            tokens_per_s=made / working if working else 0.0,
+            elapsed_s=elapsed,
+            eta_s=eta,
+        )

@@ -1,0 +1,174 @@
+"""What a long stage tells of its work while it works."""
+
+import io
+import json
+import time
+
+import pytest
+from rich.console import Console
+
+from r2r.progress import Progress
+from r2r.stages import watch as watching
+from r2r.stages.watch import span, watch
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def begun(total=10, width=2):
+    clock = Clock()
+    progress = Progress(clock=clock)
+    progress.expect(total, width=width)
+    return progress, clock
+
+
+def test_counts_items_tokens_and_the_time_that_any_was_under_way():
+    progress, clock = begun()
+    clock.now += 50  # loading
+    progress.begin("a", 30)
+    progress.begin("b", 30)
+    for _ in range(10):
+        progress.move("a", 2)
+        progress.move("b")
+        clock.now += 1
+    progress.end("a")
+    facts = progress.facts()
+    assert (facts.finished, facts.total, facts.under_way) == (1, 10, {"b": 10})
+    assert (facts.tokens, facts.made) == (30, 30)
+    assert facts.tokens_per_s == 3 and facts.elapsed_s == 10
+
+
+def test_what_earlier_runs_kept_is_done_but_in_no_rate():
+    progress, clock = begun()
+    for _ in range(8):
+        progress.keep(100)
+    assert progress.facts().eta_s is None  # nothing measured yet
+    progress.begin(8)
+    progress.move(8, 50)
+    clock.now += 5
+    facts = progress.facts()
+    assert (facts.finished, facts.kept, facts.tokens, facts.made) == (8, 8, 850, 50)
+    assert facts.tokens_per_s == 10
+    assert facts.expected == pytest.approx(1000, rel=0.1)
+    assert facts.eta_s == pytest.approx(15, rel=0.5)
+
+
+def test_nothing_is_foretold_before_an_item_has_ended():
+    progress, clock = begun()
+    assert progress.facts().eta_s is None
+    progress.begin(0)
+    progress.move(0, 5)
+    clock.now += 1
+    facts = progress.facts()
+    assert facts.eta_s is None and facts.expected is None and facts.tokens_per_s == 5
+
+
+def test_the_estimate_moves_while_no_item_ends():
+    progress, clock = begun(total=4, width=1)
+    progress.begin(0)
+    progress.move(0, 10)
+    clock.now += 10
+    progress.end(0)
+    progress.begin(1)
+    told = []
+    for _ in range(3):
+        progress.move(1, 100)
+        clock.now += 100
+        told.append(progress.facts().expected)
+    assert told == sorted(told) and told[0] < told[-1]
+
+
+def test_all_kept_is_nothing_left():
+    progress, _ = begun(total=2)
+    progress.keep(5)
+    progress.keep(6)
+    assert progress.facts().eta_s == 0 and progress.facts().expected == 11
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "?"), (5, "0:05"), (65.4, "1:05"), (3723, "1:02:03"), (90_061, "1 d 1:01:01")],
+)
+def test_spans(seconds, said):
+    assert span(seconds) == said
+
+
+def screen(monkeypatch, terminal, width=80):
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=terminal, highlight=False)
+    for module in (watching, watching.say.__globals__):
+        if isinstance(module, dict):
+            monkeypatch.setitem(module, "console", console)
+        else:
+            monkeypatch.setattr(module, "console", console)
+    return out
+
+
+def filled(progress):
+    progress.doing = ""
+    progress.expect(540, width=64)
+    for item in range(64):
+        progress.begin(item, 256)
+        progress.move(item, 30 + item)
+    for item in range(40):
+        progress.end(item)
+    progress.note = "LLM 9.4%"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 2), (120, 1)])
+def test_all_that_is_told_fits_the_terminal(width, lines):
+    clock = Clock()
+    progress = Progress(clock=clock)
+    shown = watching._Screen("5/6 evaluate speculative", progress)
+    console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+    console.print(shown)
+    filled(progress)
+    clock.now += 1
+    shown.facts = progress.facts()
+    with console.capture() as captured:
+        console.print(shown)
+    said = captured.get().rstrip("\n").split("\n")
+    assert len(said) == lines and all(len(line) <= width for line in said)
+    for part in ("40 of 540", "24 under way", " left", "3,936 of about", "3,936/s", "LLM 9.4%"):
+        assert part in captured.get()
+
+
+def test_a_log_gets_a_line_a_minute_and_the_folder_a_file(monkeypatch, tmp_path):
+    out = screen(monkeypatch, terminal=False, width=200)
+    for name, seconds in (("EACH_S", 0.01), ("FILE_S", 0.02), ("LINE_S", 0.2)):
+        monkeypatch.setattr(watching, name, seconds)
+    file = tmp_path / "progress.json"
+    with watch("evaluate", ["evaluate"], "slm", folder=tmp_path) as progress:
+        filled(progress)
+        until = time.monotonic() + 10
+        while out.getvalue().count("\n") < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        found = json.loads(file.read_text())
+    assert not file.exists()
+    assert "slm: 40 of 540, 24 under way, " in out.getvalue()
+    assert (found["stage"], found["what"]) == ("evaluate", "slm")
+    assert found["items"] == {"total": 540, "finished": 40, "kept": 0, "under_way": 24}
+    assert found["under_way"]["63"] == 93
+    assert found["tokens"]["done"] == found["tokens"]["made"] == sum(range(30, 94))
+
+
+def test_a_terminal_shows_it_at_once_and_while_models_load(monkeypatch):
+    out = screen(monkeypatch, terminal=True)
+    with watch("label", ["label", "train"]) as progress:
+        progress.doing = "loading the SLM"
+        until = time.monotonic() + 10
+        while "loading the SLM" not in out.getvalue():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert "1/2 label" in out.getvalue()
+
+
+def test_it_ends_with_what_was_raised(tmp_path):
+    with pytest.raises(KeyError), watch("label", [], folder=tmp_path):
+        raise KeyError("x")
+    assert not list(tmp_path.iterdir())
