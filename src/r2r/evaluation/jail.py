@@ -21,7 +21,8 @@ NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000  # m
 CLONE_NEWUSER = 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 4, 38, 9
+STACK_BYTES = 120 << 20  # deep recursion through C; Linux leaves a stack 128 MiB to grow into
 CAPABILITY_VERSION = 0x20080522
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -98,6 +99,9 @@ def set_limits(timeout_s: float, memory: int, output: int, processes: int) -> No
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (value, value))
+    most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = STACK_BYTES if most == resource.RLIM_INFINITY else min(STACK_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, most))
 
 
 def watch(child: int, timeout_s: float) -> str:
@@ -125,6 +129,7 @@ def main() -> None:
             drop_rights()
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # its processes cannot trace each other
         set_limits(timeout_s, memory, output, processes)
     except OSError as error:
         os.write(report, f"error {error}\n".encode())

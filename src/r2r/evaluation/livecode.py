@@ -5,29 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import pickletools
+import secrets
 import zlib
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from r2r.evaluation.programs import MEMORY_MB, TEST_S, THREADS, last_program
+from r2r.evaluation.blocks import READS_INPUT, defines, find_program
+from r2r.evaluation.programs import INSIDE, MEMORY_MB, START_S, THREADS, read_json, results
 from r2r.evaluation.sandbox import run_program
 
 TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 AROUND_TEXT = ("PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP")
-# What solutions may use without importing it, as on the sites that the problems come from.
-PRELUDE = """\
-import bisect, collections, copy, functools, heapq, itertools, json, math, operator, random, re
-import string, sys
-from bisect import *; from collections import *; from functools import *; from heapq import *
-from itertools import *; from math import *; from typing import *
-"""
-CALL = """
-_scope = globals()
-_given = [json.loads(line) for line in sys.stdin.read().split("\\n")]
-_called = getattr(_scope["Solution"](), {name!r}) if "Solution" in _scope else _scope[{name!r}]
-print("\\n" + json.dumps(_called(*_given)))
-"""
+TEST_S = 6.0  # LiveCodeBench's limit for one test
 
 
 def read_tests(public: str, private: str) -> list[dict[str, str]]:
@@ -65,7 +55,7 @@ def pickled_text(content: bytes) -> str:
 
 def livecode_correct(text: str, doc: Mapping[str, Any]) -> bool:
     """Whether the answer's program passes every public and private test of ``doc``."""
-    program = last_program(text)
+    program = find_program(text, defines(doc["function"]) if doc["function"] else READS_INPUT)
     if program is None:
         return False
     tests = read_tests(doc["public_tests"], doc["private_tests"])
@@ -73,19 +63,26 @@ def livecode_correct(text: str, doc: Mapping[str, Any]) -> bool:
 
 
 def passes(program: str, test: Mapping[str, str], function: str) -> bool:
-    """One test, in a process of its own. ``function``: what a functional test calls, with one JSON
-    argument a line."""
-    functional = test["testtype"] == "functional"
-    # compiled by itself, so that it may start with an import from __future__
-    code = f"{PRELUDE}exec(compile({program!r}, 'answer.py', 'exec'))\n"
-    code += CALL.format(name=function) if functional else ""
-    run = run_program(code, test["input"], timeout_s=TEST_S, memory_mb=MEMORY_MB, processes=THREADS)
-    if not run.ok:
-        return False
-    if not functional:
-        return same_output(run.stdout, test["output"])
+    """One test, in a process of its own. ``function``: what is called, with one JSON argument a
+    line; empty where the program reads standard input."""
+    given, wanted = test["input"], test["output"]
+    if not function:
+        mark = secrets.token_hex(16)
+        run = run_program(
+            f"{INSIDE}\nrun({program!r}, {mark!r})\n",
+            given,
+            timeout_s=TEST_S + START_S,
+            memory_mb=MEMORY_MB,
+            processes=THREADS,
+        )
+        before, ended, after = run.stdout.partition(mark)
+        return run.ok and bool(ended) and same_output(before + after, wanted)
+    found = results(
+        program, function, json.dumps([given]), contest=True,
+        timeout_s=TEST_S, memory_mb=MEMORY_MB, processes=THREADS,
+    )  # fmt: skip
     try:
-        return json.loads(run.stdout.rpartition("\n\n")[2]) == json.loads(test["output"])
+        return found == [read_json(wanted)]
     except (ValueError, RecursionError):
         return False
 

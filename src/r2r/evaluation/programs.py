@@ -4,59 +4,66 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import secrets
 from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from r2r.evaluation.graders import THINK_END
+from r2r.evaluation.blocks import defines, find_program
 from r2r.evaluation.sandbox import run_program
 
+INSIDE = Path(__file__).with_name("inside.py").read_text()
 NANO_S, NANO_MB = 5.0, 256
-TEST_S = 6.0  # LiveCodeBench's limit for one test
-MEMORY_MB = 1024
+CHECK_S = 3.0  # HumanEval's limit for one problem
+START_S = 2.0  # to start Python, which is no part of a limit
+MEMORY_MB = 1024  # the most that the contests give
 THREADS = 8  # contest programs start a thread to get a deeper stack
-FENCE = re.compile(r"^[ \t]*```[ \t]*([^\s`]*)[^\n`]*$", re.MULTILINE)
-PYTHON = ("python", "python3", "py")
-
-
-def last_program(text: str) -> str | None:
-    """The last fenced block after ``</think>`` that says Python, else the last that says nothing;
-    a block without an end does not count."""
-    text = text.rpartition(THINK_END)[2]
-    found: dict[bool, str] = {}
-    fences = list(FENCE.finditer(text))
-    for opened, closed in zip(fences[::2], fences[1::2], strict=False):
-        language = opened[1].lower()
-        if language in PYTHON or not language:
-            found[language in PYTHON] = text[opened.end() + 1 : closed.start()]
-    return found.get(True, found.get(False))
 
 
 def code_correct(text: str, tests: list[list]) -> bool:
     """Whether the answer's program defines ``f`` with f(x) == y for all of ``tests``
     [[x, y], ...] (JSON values). Raises ConfigError where there is no sandbox."""
-    program = last_program(text)
+    program = find_program(text, defines("f"))
     if program is None:
         return False
     inputs, expected = zip(*tests, strict=True)
-    return outputs(program, json.dumps(inputs)) == list(expected)
+    return outputs(program, json.dumps([json.dumps(x) for x in inputs])) == list(expected)
 
 
 @functools.lru_cache(maxsize=4096)  # models of one pair often write the same program
-def outputs(program: str, inputs: str) -> list | None:
-    """[f(x) for x in inputs], run in the sandbox; None where the program fails."""
-    call = (
-        f"import json as _json\nprint('\\n' + _json.dumps([f(x) for x in _json.loads({inputs!r})]))"
+def outputs(program: str, calls: str) -> list | None:
+    """``results`` of ``f``, with the limits of the nano benchmark."""
+    return results(program, "f", calls, timeout_s=NANO_S, memory_mb=NANO_MB)
+
+
+def results(
+    program: str,
+    name: str,
+    calls: str,
+    *,
+    timeout_s: float,
+    memory_mb: int,
+    processes: int = 1,
+    contest: bool = False,
+) -> list | None:
+    """What the program's function returns for each of ``calls`` (a JSON list of texts, one JSON
+    argument a line), run in the sandbox; integers are Decimals. None where the program fails."""
+    mark = secrets.token_hex(16)
+    code = f"{INSIDE}\ncall({program!r}, {name!r}, {mark!r}, contest={contest})\n"
+    run = run_program(
+        code, calls, timeout_s=timeout_s + START_S, memory_mb=memory_mb, processes=processes
     )
-    run = run_program(f"{program}\n{call}\n", timeout_s=NANO_S, memory_mb=NANO_MB)
-    lines = run.stdout.splitlines()
-    if not run.ok or not lines:
-        return None
+    _, ended, found = run.stdout.rpartition(mark)
     try:
-        return json.loads(lines[-1])
+        return read_json(found) if run.ok and ended else None
     except (ValueError, RecursionError):
         return None
+
+
+def read_json(text: str) -> Any:
+    """JSON whose integers may have any number of digits; they equal Python's own."""
+    return json.loads(text, parse_int=Decimal)
 
 
 def check_correct(text: str, doc: Mapping[str, Any]) -> bool:
@@ -64,12 +71,15 @@ def check_correct(text: str, doc: Mapping[str, Any]) -> bool:
 
     The prompt comes first: it imports, and defines helpers, that an answer need not repeat.
     """
-    program = last_program(text)
+    program = find_program(text, defines(doc["entry_point"]))
     if program is None:
         return False
-    passed = secrets.token_hex(16)  # a program that exits early cannot have printed it
-    parts = (
-        doc["question"], program, doc["test"], f"check({doc['entry_point']})", f"print({passed!r})"
-    )  # fmt: skip
-    run = run_program("\n".join(parts), timeout_s=TEST_S, memory_mb=MEMORY_MB)
-    return run.ok and run.stdout.rstrip().endswith(passed)
+    asked = (doc["question"], program, doc["entry_point"], CHECK_S)
+    run = run_program(
+        f"{INSIDE}\ncheck{asked!r}\n",
+        doc["test"],
+        timeout_s=CHECK_S + START_S,
+        memory_mb=MEMORY_MB,
+        processes=THREADS,
+    )
+    return run.ok
