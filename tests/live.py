@@ -70,7 +70,7 @@ class Script(Generator):
 def offer(generator, *, running=4, queue=4, timeout_s=30.0, **served):
     """A served model named toy over ``generator``, and its worker."""
 
-    def encode_chat(messages):
+    def encode_chat(messages, options):
         return generator.tokenizer("".join(m["content"] for m in messages)).input_ids
 
     options = {

@@ -22,7 +22,7 @@ released script takes the mean of the per-problem values instead, which is the m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from r2r.trace import Trace
 
@@ -58,6 +58,10 @@ class Forwards:
             scored += sum(step.score is not None or step.draft is not None for step in steps)
             drafted, answers = drafted + proposed, answers + 1
         return cls(slm, llm, rejected, scored, drafted, answers)
+
+    def __add__(self, other: Forwards) -> Forwards:
+        both = zip(astuple(self), astuple(other), strict=True)
+        return Forwards(*(mine + its for mine, its in both))
 
     @property
     def tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
+from r2r.chat import encode_question
 from r2r.config import ModelConfig, PairConfig
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, file_hash, fingerprint, folder_hash, read_json, write_json
@@ -231,29 +232,6 @@ def _route_id(pair: PairConfig, tokenizer: Any, vocab_size: int, eos_ids: Collec
         if free and any(hint in token.lower() for hint in RESERVED_HINTS):
             return index
     raise must_be("pair.route_token", "a token that no text uses (no reserved id found)", None)
-
-
-def encode_question(tokenizer: Any, question: str, options: Mapping[str, Any]) -> list[int]:
-    """A question as the prompt's token ids, through the chat template where there is one.
-
-    ``options`` go to the template. It writes the BOS itself, so that is never doubled.
-    """
-    if tokenizer.chat_template is None:
-        return list(tokenizer(question).input_ids)
-    return encode_chat(tokenizer, [{"role": "user", "content": question}], options)
-
-
-def encode_chat(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]
-) -> list[int]:
-    """A conversation (``role`` and ``content`` of each message) as the next answer's prompt.
-
-    Raises jinja2.TemplateError where the chat template refuses it, e.g. a role it does not know.
-    """
-    ids = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=True, tokenize=True, return_dict=False, **options
-    )
-    return list(ids)
 
 
 class ModelPair:

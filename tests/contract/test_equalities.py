@@ -26,12 +26,12 @@ from tiny import (
 )
 from transformers import AutoTokenizer
 
+from r2r.chat import encode_question
 from r2r.engines.base import Request, Sampling
 from r2r.engines.torch.engine import TorchEngine
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
 from r2r.generators.single import Single
-from r2r.pairs import encode_question
 from r2r.routers.build import build_router
 
 

@@ -1,6 +1,7 @@
 """The server on a real socket, over a generator that does as it is told."""
 
 import json
+import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,29 @@ def test_a_stream_says_the_same(url):
         assert {t["source"]: (t["score"], t["draft"]) for t in trace} == {
             "llm": (0.75, 9), "slm": (0.25, None),
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+@pytest.mark.parametrize("options", [
+    {}, {"include_usage": True}, {"continuous_usage_stats": True},
+    {"include_usage": True, "continuous_usage_stats": True},
+])  # fmt: skip
+def test_usage_within_a_stream(url, path, options):
+    asked = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "a"}
+    body = {"model": "toy", "stream": True, "stream_options": options, "n": 2, **asked}
+    told = events(httpx.post(f"{url}/v1/{path}", json=body, timeout=30))
+    body = body | {"stream": False, "stream_options": None}
+    whole = httpx.post(f"{url}/v1/{path}", json=body, timeout=30).json()["usage"]
+    if options.get("include_usage"):
+        assert (told[-1]["choices"], told.pop()["usage"]) == ([], whole)
+    assert all(chunk["choices"] for chunk in told)
+    if options.get("continuous_usage_stats"):
+        counts = [chunk["usage"]["completion_tokens"] for chunk in told]
+        assert counts == sorted(counts) and told[-1]["usage"] == whole
+        assert len({*counts}) > 2
+    else:
+        expected = [None] if options else []
+        assert {*expected} == {chunk.get("usage", None) for chunk in told if "usage" in chunk}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -203,7 +227,7 @@ def test_a_body_that_stops_halfway(script):
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("when", ["running", "waiting"])
-def test_a_client_that_goes_away_frees_its_work(url, script, stream, when):
+def test_a_client_that_goes_away_frees_its_work(url, script, stream, when, caplog, monkeypatch):
     def leave(n):
         body = {"model": "toy", "prompt": "wait", "n": n, "stream": stream, "max_tokens": 50}
         raw = json.dumps(body).encode()
@@ -215,6 +239,8 @@ def test_a_client_that_goes_away_frees_its_work(url, script, stream, when):
         )
         return connection
 
+    for name in ("uvicorn.error", "r2r"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [caplog.handler])
     connections = [leave(4)]
     until(lambda: figures(url)["r2r_answers_running"] == 4)
     if when == "waiting":
@@ -227,6 +253,7 @@ def test_a_client_that_goes_away_frees_its_work(url, script, stream, when):
     until(lambda: at_rest(url))
     left = figures(url)['r2r_requests_total{endpoint="completions",status="499"}']
     assert left == 1 + (when == "waiting")
+    assert not caplog.records  # and says nothing of it in the log
 
 
 def test_the_openai_client(url):
@@ -250,6 +277,40 @@ def test_the_openai_client(url):
     with pytest.raises(openai.APIError, match="broken on purpose"):
         failing = asked | {"messages": [{"role": "user", "content": "fail"}]}
         list(client.chat.completions.create(**failing, stream=True))
+
+
+def test_an_answer_is_taken_back_as_it_came(url):
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+    messages = [{"role": "user", "content": "hi"}]
+    for _ in range(2):
+        answer = client.chat.completions.create(model="toy", messages=messages)
+        messages.append(answer.choices[0].message)
+        messages.append({"role": "user", "content": [{"type": "text", "text": "go on"}]})
+    assert [m.content for m in messages[1::2]] == [TEXT, TEXT]
+    client.chat.completions.create(model="toy", messages=[
+        m if isinstance(m, dict) else m.model_dump() for m in messages
+    ])  # fmt: skip
+
+
+def test_methods_and_headers(url):
+    for path in ("/v1/models", "/health", "/"):
+        assert httpx.head(f"{url}{path}").status_code == 200
+    wrong = httpx.get(f"{url}/v1/chat/completions")
+    error(wrong, 405)
+    assert wrong.headers["allow"] == "POST"
+    body = {"model": "toy", "prompt": "hi"}
+    for kind in ("application/json; charset=utf-8", "Application/JSON"):
+        raw, headers = (
+            json.dumps(body).encode(),
+            {"content-type": kind, "authorization": "Bearer x"},
+        )
+        answer = httpx.post(f"{url}/v1/completions", content=raw, headers=headers)
+        assert answer.status_code == 200
+    asked = httpx.post(
+        f"{url}/v1/completions", json=body, headers={"origin": "https://evil.example"}
+    )
+    assert "access-control-allow-origin" not in asked.headers
+    assert httpx.options(f"{url}/v1/completions").status_code == 405
 
 
 def test_metrics(url):

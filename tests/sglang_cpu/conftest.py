@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from r2r.chat import encode_question
 from r2r.config import ServerConfig
 from r2r.engines.base import Sampling
 from r2r.engines.sglang.client import Client, Patience
@@ -19,7 +20,7 @@ from r2r.engines.sglang.server import Server, command, free_port
 from r2r.engines.torch.engine import TorchEngine
 from r2r.generators.base import Prompt
 from r2r.generators.routed import Routed
-from r2r.pairs import ModelPair, Source, encode_question
+from r2r.pairs import ModelPair, Source
 from r2r.routers.build import build_router
 from r2r.routers.checkpoint import load_saved, save_router
 from r2r.stages.compose import compose

@@ -11,10 +11,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from transformers import AutoTokenizer
 
+from r2r.chat import encode_question
 from r2r.errors import ConfigError
 from r2r.evaluation.adapter import R2RLM, Answer, request_seed
 from r2r.generators.base import Generator
-from r2r.pairs import encode_question
 from r2r.trace import Step, Trace
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from r2r.config import ServeConfig
 from r2r.errors import ConfigError
-from r2r.serving.schema import ApiError, ChatRequest, CompletionRequest, parse
+from r2r.serving.parsing import parse
+from r2r.serving.schema import ApiError, ChatRequest, CompletionRequest
 from r2r.serving.server import api_key, listen
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -64,7 +65,6 @@ def test_text_parts_are_one_text():
     ("fields", "param"),
     [
         ({"foo": 1}, "foo"),
-        ({"tools": []}, "tools"),
         ({"n": 0}, "n"),
         ({"n": -1}, "n"),
         ({"n": 1000}, "n"),
@@ -99,6 +99,123 @@ def test_each_mistake_is_named(fields, param):
     assert told["type"] == "invalid_request_error"
     assert told["param"].startswith(param)
     assert param.split(".")[0] in told["message"]
+
+
+NEUTRAL = {
+    "response_format": {"type": "text"}, "tools": [], "tool_choice": "none", "metadata": {"a": "b"},
+    "store": False, "user": "u", "top_k": -1, "min_p": 0, "repetition_penalty": 1,
+    "ignore_eos": False, "logprobs": False, "top_logprobs": 0, "n": 1, "skip_special_tokens": True,
+    "parallel_tool_calls": True, "service_tier": "auto", "logit_bias": {}, "min_tokens": 0,
+    "stop": [], "stop_token_ids": [], "functions": [], "function_call": "auto", "best_of": 1,
+    "modalities": ["text"], "prediction": {"type": "content", "content": "a"}, "echo": False,
+    "verbosity": "medium", "add_generation_prompt": True, "continue_final_message": False,
+    "spaces_between_special_tokens": False, "include_stop_str_in_output": False, "priority": 0,
+    "presence_penalty": 0, "frequency_penalty": 0.0, "length_penalty": 1.0,
+    "use_beam_search": False,
+    "prompt_cache_key": "k", "safety_identifier": "s", "rid": "r", "request_id": "r",
+}  # fmt: skip
+
+
+def test_fields_of_other_clients_where_they_change_nothing():
+    asked = parse(ChatRequest, json.dumps(CHAT | NEUTRAL).encode())
+    plain = parse(ChatRequest, json.dumps(CHAT | {"seed": 1}).encode())
+    assert asked.limit is None and asked.stops == () and asked.template_options == {}
+    (drawn,) = asked.model_copy(update={"seed": 1}).samplings(1, 7)
+    assert [drawn] == plain.samplings(1, 7)
+    of_chat = {"tools", "tool_choice", "functions", "function_call", "logprobs", "top_logprobs",
+               "parallel_tool_calls", "modalities", "prediction", "verbosity",
+               "add_generation_prompt", "continue_final_message"}  # fmt: skip
+    both = {name: value for name, value in NEUTRAL.items() if name not in of_chat}
+    parse(CompletionRequest, json.dumps(COMPLETION | both | {"suffix": ""}).encode())
+
+
+@pytest.mark.parametrize("model", [ChatRequest, CompletionRequest])
+def test_a_field_at_null_is_a_field_left_out(model):
+    body = CHAT if model is ChatRequest else COMPLETION
+    nulls = dict.fromkeys([*model.model_fields, "a_field_of_next_year"]) | body
+    assert parse(model, json.dumps(nulls).encode()) == parse(model, json.dumps(body).encode())
+
+
+def test_sampling_by_rank_is_taken_where_an_answer_is_greedy():
+    for fields in ({"top_k": 1}, {"top_k": 20}, {"min_p": 0.1}):
+        parse(ChatRequest, json.dumps(CHAT | {"temperature": 0} | fields).encode())
+        (name,) = fields
+        assert refused(ChatRequest, CHAT, **fields)["param"] == name
+        assert refused(ChatRequest, CHAT, temperature=0.5, **fields)["param"] == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"top_k": 20}, "top_k must be -1 or 0, all tokens, where temperature is above 0, got 20"),
+        ({"ignore_eos": True}, "ignore_eos must be false, got true"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty must be 1, got 1.1"),
+        ({"skip_special_tokens": False}, "skip_special_tokens must be true, got false"),
+        (
+            {"response_format": {"type": "json_object"}},
+            'response_format must be {"type": "text"}, got {"type": "json_object"}: answers',
+        ),
+        ({"tools": [{"type": "function"}]}, "tools must be an empty list, got"),
+        ({"tool_choice": "required"}, 'tool_choice must be "none" or "auto", got "required"'),
+        ({"guided_regex": "a+"}, "guided_regex must be left out, got"),
+        ({"best_of": 3}, "best_of must be n, here 1, got 3"),
+        ({"service_tier": "flex"}, 'service_tier must be "auto" or "default", got "flex"'),
+        ({"stop": 5}, "stop must be a text of 1 to 1000 characters, or a list of at most 4, got 5"),
+        ({"temperature": "0"}, 'temperature must be a number from 0 to 2, got "0"'),
+        ({"temprature": 0}, "Unrecognized request argument supplied: temprature; did you mean tem"),
+        ({"stream_options": {"include_usge": True}}, "stream_options.include_usge; did you mean"),
+        (
+            {"messages": [{"role": "wizard", "content": "hi"}]},
+            'messages.0.role must be system, developer, user, assistant or tool, got "wizard"',
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            'messages.0.content.0.type must be "text", got "image_url"',
+        ),
+        (
+            {"messages": [{"role": "user", "content": 5}]},
+            "messages.0.content must be a text or a list of text parts",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages.0.content must be a text or a list of text"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+            "messages.0.tool_calls must be an empty list, got",
+        ),
+        ({"messages": {}}, "messages must be a list with a message or more, got {}"),
+    ],
+)
+def test_messages_name_what_is_allowed(fields, message):
+    assert message in refused(ChatRequest, CHAT, **fields)["message"]
+
+
+def test_completions_name_every_kind_of_prompt():
+    told = refused(CompletionRequest, COMPLETION, prompt=[])["message"]
+    assert "a text, a list of texts, token ids, or a list of lists of token ids" in told
+    assert refused(CompletionRequest, COMPLETION, prompt=["a", 1])["param"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"refusal": None, "annotations": [], "audio": None, "tool_calls": None},
+        {"function_call": None, "tool_calls": [], "refusal": "", "name": "bot"},
+        {"reasoning_content": "hm", "provider_specific_fields": None},
+        {"content": None},
+        {"content": [{"type": "text", "text": "yes", "annotations": None}]},
+    ],
+)
+def test_an_answers_message_is_taken_back(more):
+    messages = [*CHAT["messages"], {"role": "assistant", "content": "yes"} | more]
+    asked = parse(ChatRequest, json.dumps(CHAT | {"messages": messages}).encode())
+    turn = asked.messages[1].plain()
+    assert turn["content"] == ("yes" if more.get("content", True) else "")
+    assert turn.get("reasoning_content") == more.get("reasoning_content")
+
+
+def test_options_of_the_chat_template():
+    fields = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
+    asked = parse(ChatRequest, json.dumps(CHAT | fields).encode())
+    assert asked.template_options == {"reasoning_effort": "low", "enable_thinking": False}
 
 
 def test_logprobs_are_refused_with_the_reason():

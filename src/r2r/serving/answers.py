@@ -10,10 +10,10 @@ from typing import Any
 
 from r2r.costs import Forwards, Params
 from r2r.serving.reasoning import Reasoning
-from r2r.serving.schema import Asked, ChatRequest
+from r2r.serving.schema import Asked, ChatRequest, StreamOptions
 from r2r.serving.text import Piece
 from r2r.serving.worker import Part
-from r2r.trace import Step, Trace
+from r2r.trace import Trace
 
 FINISH = {"eos": "stop", "stop": "stop", "length": "length"}
 
@@ -34,16 +34,18 @@ class Answers:
     ):
         self.request, self.tokenizer, self.params = request, tokenizer, params
         self.chat = isinstance(request, ChatRequest)
+        self.wants = request.stream_options or StreamOptions()
         self.prompt_tokens = sum(len(prompt) for prompt in prompts)
         self.choices = len(prompts) * (request.n or 1)
         self.parted = [Reasoning(*think) for _ in range(self.choices)]
-        self.steps: list[Step] = []  # of all parts so far
+        self.forwards = Forwards.of([])  # of all parts so far
         self.id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self.created = int(time.time())
 
     def usage(self) -> dict[str, Any]:
-        """OpenAI's counts, who wrote how much, and the average activated params in billions."""
-        forwards = Forwards.of([Trace([], self.steps)])
+        """OpenAI's counts, who wrote how much, and the average activated params in billions; of
+        all parts so far."""
+        forwards = self.forwards
         shares = forwards.shares(self.params)
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -79,7 +81,8 @@ class Answers:
 
     def whole(self, parts: Sequence[Part]) -> dict[str, Any]:
         """The response in one piece."""
-        self.steps += [piece.step for part in parts for piece in part.pieces]
+        for part in parts:
+            self._count(part)
         choices = []
         for index in range(self.choices):
             own = [part for part in parts if part.index == index]
@@ -113,7 +116,7 @@ class Answers:
 
     def chunks(self, part: Part) -> list[bytes]:
         """A part as events of the stream."""
-        self.steps += [piece.step for piece in part.pieces]
+        self._count(part)
         text = "".join(piece.text for piece in part.pieces)
         delta = self.parted[part.index].split(part.pieces) if self.chat else {}
         extra = {"trace": self.trace(part.pieces)} if self.request.return_trace else {}
@@ -128,15 +131,21 @@ class Answers:
 
     def closing(self) -> list[bytes]:
         """What a stream ends with."""
-        wants = self.request.stream_options
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        usage = [event(self._frame(kind, []) | {"usage": self.usage()})]
-        return [*(usage if wants and wants.include_usage else []), b"data: [DONE]\n\n"]
+        usage = [self._event([], {"usage": self.usage()})] if self.wants.include_usage else []
+        return [*usage, b"data: [DONE]\n\n"]
+
+    def _count(self, part: Part) -> None:
+        self.forwards += Forwards.of([Trace([], [piece.step for piece in part.pieces])])
 
     def _chunk(self, index: int, said: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": index, **said, "logprobs": None, "finish_reason": finish}
+        if self.wants.continuous_usage_stats:
+            return self._event([choice], {"usage": self.usage()})
+        return self._event([choice], {"usage": None} if self.wants.include_usage else {})
+
+    def _event(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> bytes:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return event(self._frame(kind, [choice]))
+        return event(self._frame(kind, choices) | usage)
 
 
 def event(content: dict[str, Any]) -> bytes:

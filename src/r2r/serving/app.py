@@ -102,11 +102,13 @@ def build_app(served: Served, worker: Worker) -> Starlette:
 
 def _told(_: Request, error: Exception) -> Response:
     """Every error in OpenAI's words."""
+    headers = None
     if isinstance(error, HTTPException):
+        headers = error.headers  # Allow, of a 405
         error = ApiError(error.status_code, error.detail)
     elif not isinstance(error, ApiError):  # Starlette raises it again, into the log
         error = ApiError(500, "the server had an error; its log says which")
-    return JSONResponse(error.body(), error.status)
+    return JSONResponse(error.body(), error.status, headers)
 
 
 class SafeHeaders:

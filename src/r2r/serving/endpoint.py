@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jinja2 import TemplateError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from r2r.costs import Params
+from r2r.errors import ConfigError
 from r2r.generators.base import Prompt
 from r2r.serving.answers import Answers, event
-from r2r.serving.schema import ApiError, Asked, ChatRequest, CompletionRequest, parse
+from r2r.serving.parsing import parse
+from r2r.serving.schema import ApiError, Asked, ChatRequest, CompletionRequest
 from r2r.serving.worker import Part, Worker
 
 Result = TypeVar("Result")
@@ -29,7 +30,8 @@ STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-contr
 class Served:
     """The one model that a server offers, and what it takes.
 
-    ``encode_chat`` gives a conversation's token ids; None where there is no chat template.
+    ``encode_chat`` gives the token ids of a conversation, with a request's own options of the chat
+    template, and raises ConfigError where the template cannot say it; None where there is none.
     ``threshold`` is the default and ``max_threshold`` the highest a request may ask for.
     ``max_new_tokens`` ends a chat answer whose request names no limit. ``think`` gives what opens
     and what closes the reasoning in the answer to a prompt.
@@ -37,7 +39,7 @@ class Served:
 
     name: str
     params: Params
-    encode_chat: Callable[[list[dict[str, str]]], list[int]] | None
+    encode_chat: Callable[[list[dict[str, str]], dict[str, Any]], list[int]] | None
     threshold: float
     max_threshold: float
     max_new_tokens: int
@@ -48,9 +50,10 @@ class Served:
 
 
 def check_key(request: Request, key: str | None) -> None:
-    """Raises ApiError 401 unless the client knows the key."""
-    given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-    if key is not None and not hmac.compare_digest(given, key.encode()):
+    """Raises ApiError 401 unless the client knows the key; where there is none, any will do."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode(), (key or "").encode())
+    if key is not None and not (scheme.lower() == "bearer" and right):
         message = "a valid API key is needed: Authorization: Bearer KEY"
         raise ApiError(401, message, code="invalid_api_key")
 
@@ -87,14 +90,15 @@ class Endpoint:
         answers = Answers(asked, self.tokenizer, self.served.params, tokens, think)
         async with aclosing(self.worker.parts(prompts)) as parts:
             if asked.stream:
-                return await unless_gone(receive, self._stream(answers, parts, send))
+                return await self._streamed(answers, parts, receive, send)
             whole = await unless_gone(receive, _collected(parts))
         await JSONResponse(answers.whole(whole))(scope, receive, send)
         return 200
 
     async def _body(self, request: Request) -> Asked:
         """Raises ApiError: 413 too large, 408 too slow, 400 malformed, 404 another model."""
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
             raise ApiError(400, "Content-Type must be application/json")
         try:
             async with asyncio.timeout(self.worker.timeout_s):
@@ -125,9 +129,10 @@ class Endpoint:
                 message = "this model has no chat template; use /v1/completions"
                 raise ApiError(400, message, param="messages")
             try:
-                return [self.served.encode_chat([message.plain() for message in asked.messages])]
-            except TemplateError as error:
-                raise ApiError(400, f"the chat template: {error}", param="messages") from None
+                turns = [message.plain() for message in asked.messages]
+                return [self.served.encode_chat(turns, asked.template_options)]
+            except ConfigError as error:
+                raise ApiError(400, str(error), param="messages") from None
         assert isinstance(asked, CompletionRequest)
         texts = [
             list(self.tokenizer(prompt).input_ids) if isinstance(prompt, str) else prompt
@@ -168,12 +173,25 @@ class Endpoint:
             raise ApiError(400, message, param=param, code=code)
         return limit or min(self.served.max_new_tokens, room)
 
-    async def _stream(self, answers: Answers, parts: AsyncIterator[Part], send: Send) -> int:
+    async def _streamed(
+        self, answers: Answers, parts: AsyncGenerator[Part], receive: Receive, send: Send
+    ) -> int:
+        async def opening() -> Part:
+            return await anext(parts)
+
+        first = await unless_gone(receive, opening())  # until here an error has its own status
+        try:
+            return await unless_gone(receive, self._stream(answers, first, parts, send))
+        except ApiError as error:  # gone: there is nobody left to be told
+            return error.status
+
+    async def _stream(
+        self, answers: Answers, first: Part, parts: AsyncIterator[Part], send: Send
+    ) -> int:
         async def write(events: Sequence[bytes], more: bool = True) -> None:
             body = b"".join(events)
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
-        first = await anext(parts)  # until here an error still has a status of its own
         await send({"type": "http.response.start", "status": 200, "headers": STREAM})
         try:
             await write([*answers.opening(), *answers.chunks(first)])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r2r.errors import ConfigError
 
@@ -36,8 +35,8 @@ def serve(bench: Workbench) -> None:
 
 def offer(bench: Workbench) -> tuple[Served, Worker]:
     """The routed pair as the server offers it."""
+    from r2r.chat import check_template_options, encode_chat
     from r2r.generators.routed import Routed
-    from r2r.pairs import encode_chat
     from r2r.serving.endpoint import Served
     from r2r.serving.metrics import Metrics
     from r2r.serving.server import api_key
@@ -48,7 +47,11 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
     generator, params = make_generator(bench, "routed")
     assert isinstance(generator, Routed)
     template = pair.tokenizer.chat_template is not None
-    encode = partial(encode_chat, pair.tokenizer, options=pair.config.chat_template)
+
+    def encode(messages: list[dict[str, str]], options: dict[str, Any]) -> list[int]:
+        check_template_options(pair.tokenizer, options, "chat_template_kwargs")
+        return encode_chat(pair.tokenizer, messages, {**pair.config.chat_template, **options})
+
     served = Served(
         name=pair.config.name,
         params=params,
