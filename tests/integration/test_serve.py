@@ -66,7 +66,9 @@ def test_what_is_streamed_is_what_the_generator_writes(outputs, url):
         )
         chunks = list(stream)
         told = [t for c in chunks if c.choices for t in getattr(c.choices[0], "trace", [])]
-        assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == trace.text
+        assert "".join(t["text"] for t in told) == trace.text
+        content = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert content == trace.text.rpartition("</think>")[2].lstrip()
         assert [(t["token"], t["source"], t["draft"]) for t in told] == [
             (s.token, s.source, s.draft) for s in trace.steps
         ]
