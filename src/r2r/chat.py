@@ -37,9 +37,10 @@ def render(
     messages: Sequence[Message],
     options: Mapping[str, Any],
     *,
-    add_generation_prompt: bool = True,
+    go_on: bool = False,
 ) -> str:
-    """A conversation as the chat template writes it.
+    """A conversation as the chat template writes it, open for the next answer; ``go_on``: for the
+    rest of its last message.
 
     ``developer`` becomes ``system`` in a template that does not speak of it. Raises ConfigError
     where the template refuses the conversation, or leaves out what one of its roles says.
@@ -52,7 +53,8 @@ def render(
         try:
             return tokenizer.apply_chat_template(
                 list(conversation),
-                add_generation_prompt=add_generation_prompt,
+                add_generation_prompt=not go_on,
+                continue_final_message=go_on,
                 tokenize=False,
                 **options,
             )

@@ -229,13 +229,13 @@ def test_lm_evals_own_command_line(undisturbed):
     arguments = ",".join(["system=slm", f"outputs={outputs}", *SMALL])
     done = subprocess.run(
         [sys.executable, "-m", "r2r.stages.lm_eval_cli", "--model", "r2r", "--model_args",
-         arguments, "--tasks", "nano_math", "--limit", "8",
+         arguments, "--tasks", "r2r_nano_math", "--limit", "8",
          "--output_path", str(outputs / "lm_eval")],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (written,) = (outputs / "lm_eval").rglob("results_*.json")
-    found = json.loads(written.read_text())["results"]["nano_math"]
+    found = json.loads(written.read_text())["results"]["r2r_nano_math"]
     expected = undisturbed.results["systems"]["slm"]["tasks"]["nano_math"]
     assert found["accuracy,none"] == pytest.approx(expected["accuracy"])
     assert found["llm_share,none"] == 0

@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from transformers import AutoTokenizer
 
-from r2r.chat import encode_question
+from r2r.chat import encode_question, render
 from r2r.errors import ConfigError
 from r2r.evaluation.adapter import R2RLM, Answer, request_seed
 from r2r.generators.base import Generator
@@ -49,6 +49,7 @@ def model(generator, think_end="</think>"):
     return R2RLM(
         generator,
         partial(encode_question, generator.tokenizer, options={}),
+        render=partial(render, generator.tokenizer, options={}),
         think_end=lambda prompt: think_end,
         max_new_tokens=99,
         temperature=0.7,
@@ -58,9 +59,9 @@ def model(generator, think_end="</think>"):
     )
 
 
-def request(text="How many?", doc_id=0, **options):
+def request(text="How many?", doc_id=0, task="r2r_nano_math", **options):
     options.setdefault("until", [])
-    return Instance("generate_until", {}, (text, options), 0, ("nano_math", doc_id, 1))
+    return Instance("generate_until", {}, (text, options), 0, (task, doc_id, 1))
 
 
 def test_an_answer_survives_json_pickle_and_copy():
@@ -145,10 +146,47 @@ def test_seeds_are_the_same_on_every_machine():
 def test_likelihoods_are_refused(tokenizer):
     lm = model(Scripted(tokenizer))
     for call in (lm.loglikelihood, lm.loglikelihood_rolling):
-        with pytest.raises(NotImplementedError, match="loglikelihood"):
-            call([])
-    with pytest.raises(NotImplementedError, match="--apply_chat_template"):
-        lm.apply_chat_template([])
+        with pytest.raises(ConfigError, match=r"--tasks must be .*got 'mine'"):
+            call([Instance("loglikelihood", {}, ("a", "b"), 0, ("mine", 0, 1))])
+
+
+def test_lm_evals_tasks_are_read_as_text_or_as_the_template_wrote_them(tokenizer):
+    generator = Scripted(tokenizer)
+    lm = model(generator)
+    ours, theirs = request(), request("Question: 1+1\nAnswer:", task="gsm8k", until=["Question:"])
+    answers = lm.generate_until([ours, theirs])
+    first, second = generator.asked
+    assert tokenizer.decode(second.tokens) == "Question: 1+1\nAnswer:"
+    assert (first.after, second.after) == ("</think>", "")  # plain text opens no reasoning
+    assert answers == [generator.text, generator.text]
+    generator.asked.clear()
+    assert lm.chat_template(True) == tokenizer.chat_template
+    turns = [{"role": "user", "content": "How many cups?"}]
+    text = lm.apply_chat_template(turns)
+    answers = lm.generate_until([request(text), request(text, task="gsm8k")])
+    for prompt in generator.asked:
+        assert prompt.tokens == encode_question(tokenizer, "How many cups?", {})
+    assert [answer.strip() for answer in answers] == [generator.text, "\\boxed{1}."]
+    opened = lm.apply_chat_template(
+        [*turns, {"role": "assistant", "content": "So"}], add_generation_prompt=False
+    )
+    assert opened.endswith("<|assistant|>So")
+    with pytest.raises(ConfigError, match="--apply_chat_template must be without a name"):
+        lm.chat_template("tool_use")
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match="--apply_chat_template must be left out"):
+        lm.chat_template(True)
+
+
+def test_drawing_as_lm_eval_says_it(tokenizer):
+    generator = Scripted(tokenizer)
+    lm = model(generator)
+    lm.temperature = 0.0
+    lm.generate_until([request(), request(do_sample=True, max_new_tokens=3, num_beams=1)])
+    first, second = (prompt.sampling for prompt in generator.asked)
+    assert (first.temperature, second.temperature, second.max_new_tokens) == (0.0, 1.0, 3)
+    with pytest.raises(ConfigError, match="num_beams must be 1"):
+        lm.generate_until([request(num_beams=2)])
 
 
 def test_lm_evals_cache_of_answers_is_refused(tokenizer, tmp_path):

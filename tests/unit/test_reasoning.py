@@ -69,10 +69,10 @@ class Says(Generator):
 
 def asked(generator, pair, until=()):
     model = R2RLM(
-        generator, pair.encode, think_end=pair.think_end, max_new_tokens=99, temperature=0.0,
-        top_p=1.0, seed=0, stats=lambda trace: {},
+        generator, pair.encode, render=str, think_end=pair.think_end, max_new_tokens=99,
+        temperature=0.0, top_p=1.0, seed=0, stats=lambda trace: {},
     )  # fmt: skip
-    request = Instance("generate_until", {}, ("1+1?", {"until": list(until)}), 0, ("t", 0, 1))
+    request = Instance("generate_until", {}, ("1+1?", {"until": list(until)}), 0, ("r2r_t", 0, 1))
     return model.generate_until([request])[0]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures
 from r2r.evaluation.sandbox import run_program
-from r2r.evaluation.sources import SOURCES, data_key, local_file, problems, splits
+from r2r.evaluation.sources import PREFIX, SOURCES, data_key, local_file, problems, splits
 from r2r.records import file_hash
 
 if TYPE_CHECKING:
@@ -54,14 +54,16 @@ def evaluate(lm: R2RLM, benchmark: BenchmarkConfig, split: str = "test") -> dict
             task.set_config("repeats", benchmark.repeats)
         results: Any = run(
             lm,
-            {"tasks": tasks},
+            {"tasks": {PREFIX + name: task for name, task in tasks.items()}},
             limit=benchmark.limit,
             bootstrap_iters=1,  # the mean's standard error has a closed form: none is drawn
             log_samples=True,
             confirm_run_unsafe_code=True,
         )
     logged = results["samples"]
-    samples = [row for task in tasks for sample in logged[task] for row in rows(task, sample)]
+    samples = [
+        row for task in tasks for sample in logged[PREFIX + task] for row in rows(task, sample)
+    ]
     return figures(samples) | {"samples": samples}
 
 
@@ -128,13 +130,21 @@ def load_tasks(benchmark: BenchmarkConfig, split: str) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     check_benchmark(benchmark)
-    metadata: dict[str, Any] = {
+    manager = TaskManager(
+        include_path=TASKS, include_defaults=False, metadata=metadata(benchmark, split)
+    )
+    names = split_tasks(benchmark, split)
+    loaded = manager.load([PREFIX + name for name in names])["tasks"]
+    return {name: loaded[PREFIX + name] for name in names}
+
+
+def metadata(benchmark: BenchmarkConfig, split: str) -> dict[str, Any]:
+    """What our tasks are told through lm-eval: which problems, and who judges."""
+    return {
         "split": split,
         "data_files": dict(benchmark.data_files),
         "judge": asdict(benchmark.judge),
     }
-    manager = TaskManager(include_path=TASKS, include_defaults=False, metadata=metadata)
-    return manager.load(split_tasks(benchmark, split))["tasks"]
 
 
 def rows(task: str, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:

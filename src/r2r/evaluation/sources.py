@@ -13,6 +13,7 @@ from r2r.evaluation.files import read_rows
 from r2r.evaluation.rows import IDS, Row
 
 NANO = Path(__file__).parent.parent / "assets" / "nano" / "data"
+PREFIX = "r2r_"  # of our tasks' names in lm-eval, which has a gsm8k of its own
 BASELINE = "baseline"  # a split that holds what the judged answers are compared with
 
 

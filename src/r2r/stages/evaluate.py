@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r2r.chat import render
 from r2r.config import EngineConfig
 from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
@@ -148,6 +150,7 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
     return R2RLM(
         generator,
         bench.pair.encode,
+        render=partial(render, bench.pair.tokenizer, options=config.pair.chat_template),
         think_end=bench.pair.think_end,
         max_new_tokens=config.benchmark.max_new_tokens,
         temperature=config.benchmark.temperature,

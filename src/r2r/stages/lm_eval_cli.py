@@ -1,62 +1,111 @@
-"""lm-eval's own command line with our model: r2r-eval --model r2r --model_args pair=nano,system=llm
-
-``--model_args`` are overrides of the project's config, comma-separated (``threshold=0.1``,
-``router=mlp``, ...), and ``system`` (slm, llm, routed or a middle model; routed by default). The
-routed system uses the router that ``python run.py`` trained for the same config.
-"""
+"""lm-eval's own command line with our model, r2r-eval: its help, and one line for mistakes."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from lm_eval.api.registry import register_model
-
+import r2r
 from r2r.errors import ConfigError
-from r2r.evaluation.adapter import R2RLM
-from r2r.evaluation.harness import TASKS
 
+if TYPE_CHECKING:
+    pass
 
-@register_model("r2r")
-class ConfiguredLM(R2RLM):
-    """The adapter, made from a config instead of a generator."""
+HELP = """\
+r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its model
 
-    @classmethod
-    def create_from_arg_string(
-        cls, arg_string: str, additional_config: dict | None = None
-    ) -> R2RLM:
-        overrides = [part for part in arg_string.split(",") if part]
-        return cls.create_from_overrides(overrides)
+  --model_args KEY=VALUE,...  the same as on run.py's command line (python run.py --help), and
+                              system=slm, llm, routed (default), a middle model of the pair,
+                              speculative or query_*
+  --tasks NAME,...            r2r_NAME: our tasks, as run.py scores them, always through the
+                              pair's chat template (their data: benchmark.data_files.NAME=FILE);
+                              lm-eval's own and yours (--include_path): as text, or with
+                              --apply_chat_template
+  --tasks list                all of them (r2r-eval ls tasks)
 
-    @classmethod
-    def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> R2RLM:
-        return cls.create_from_overrides([f"{key}={value}" for key, value in arg_dict.items()])
+The routed system uses the router that run.py trained with the same options. --model is r2r where
+it is left out; --batch_size and --device set engine.max_batch and engine.device. All of lm-eval's
+options: r2r-eval run --help
 
-    @classmethod
-    def create_from_overrides(cls, overrides: list[str]) -> R2RLM:
-        from r2r.stages.compose import compose
-        from r2r.stages.evaluate import language_model
-        from r2r.stages.systems import make_generator
-        from r2r.stages.workbench import Workbench
-
-        systems = [o.partition("=")[2] for o in overrides if o.startswith("system=")]
-        config, router = compose([o for o in overrides if not o.startswith("system=")])
-        bench = Workbench(config, router)
-        bench.preflight()
-        generator, params = make_generator(bench, systems[-1] if systems else "routed")
-        return language_model(bench, generator, params)
+  r2r-eval --model_args threshold=0.1 --tasks r2r_nano_math --limit 20
+  r2r-eval --model_args system=llm --tasks gsm8k --apply_chat_template --output_path results
+"""
 
 
 def main() -> int:
-    from lm_eval.__main__ import cli_evaluate
+    """The command. 2, with one line on stderr, for what its user has to mend."""
+    given = sys.argv[1:]
+    if given in ([], ["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    if given == ["--version"]:
+        from importlib.metadata import version
 
-    if "--include_path" not in sys.argv:
-        sys.argv += ["--include_path", str(TASKS)]
+        print(f"r2r {r2r.__version__}, lm-eval {version('lm-eval')}")
+        return 0
     try:
-        cli_evaluate()
+        _evaluate(given)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _evaluate(given: list[str]) -> None:
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.utils import setup_logging
+
+    from r2r.stages.lm_eval_model import MODEL, with_our_tasks
+
+    flags = {argument.partition("=")[0] for argument in given}
+    if "list" in given and {"--tasks", "-t"} & flags:
+        sys.argv[1:] = ["ls", "tasks"]
+    elif not {"run", "ls", "validate"} & set(given[:1]):
+        sys.argv.insert(1, "run")
+        if not {"--model", "-M", "--config", "-C"} & flags:
+            sys.argv += ["--model", MODEL]
+    setup_logging()
+    cli = HarnessCLI()
+    args = cli.parse_args()
+    config = None
+    if args.command == "run":
+        from lm_eval.config.evaluate_config import EvaluatorConfig
+
+        with _one_line(), _unheard():
+            config = EvaluatorConfig.from_cli(args)
+    with with_our_tasks(config), _one_line():
+        cli.execute(args)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """What lm-eval says of its options, it says again when it runs."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what lm-eval finds wrong with its options into ConfigError; faults stay faults."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        place, trace = "", error.__traceback__
+        while trace:
+            place, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+        if place.startswith(("lm_eval._cli", "lm_eval.config", "lm_eval.evaluator")):
+            raise ConfigError(" ".join(str(error).split())) from error
+        raise
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""What lm-eval's command line knows beside its own: the model ``r2r`` and our tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lm_eval.tasks
+from lm_eval.api.registry import register_model
+
+from r2r.errors import must_be
+from r2r.evaluation.adapter import R2RLM, no_likelihoods
+from r2r.evaluation.harness import TASKS, metadata
+from r2r.evaluation.sources import PREFIX, SOURCES
+from r2r.stages.compose import SYSTEMS, compose
+from r2r.stages.workbench import Workbench
+
+if TYPE_CHECKING:
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    from r2r.config import BenchmarkConfig
+
+MODEL = "r2r"
+
+
+@register_model(MODEL)
+class ConfiguredLM(R2RLM):
+    """The adapter, made from a config instead of a generator."""
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict | None = None
+    ) -> R2RLM:
+        from lm_eval.utils import simple_parse_args_string
+
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> R2RLM:
+        from r2r.stages.evaluate import language_model
+        from r2r.stages.systems import make_generator
+
+        bench, system = workbench(arg_dict, **(additional_config or {}))
+        generator, params = make_generator(bench, system)
+        return language_model(bench, generator, params)
+
+
+def workbench(
+    model_args: dict[str, Any],
+    *,
+    batch_size: int | str | None = None,
+    max_batch_size: int | None = None,
+    device: str | None = None,
+) -> tuple[Workbench, str]:
+    """The parts that ``--model_args`` and lm-eval's own options ask for, and the system's name.
+
+    Raises ConfigError where they cannot be had; nothing is loaded yet. lm-eval's batch size is 1
+    where it is not given: that and ``auto`` leave ours.
+    """
+    given = dict(model_args)
+    system = str(given.pop("system", "routed"))
+    size = max_batch_size or (None if batch_size in (None, 1, "1") else batch_size)
+    if size is not None and not str(size).startswith("auto"):
+        given.setdefault("engine.max_batch", size)
+    if device is not None:
+        given.setdefault("engine.device", device)
+    given.setdefault("stages", ["evaluate"])
+    given.setdefault("systems", [system])
+    config, router = compose([f"{key}={_override(value)}" for key, value in given.items()])
+    known = (*SYSTEMS, *config.pair.middle)
+    if system not in known:
+        raise must_be("system", "one that can be scored", system, known)
+    bench = Workbench(config, router)
+    bench.preflight()
+    return bench, system
+
+
+def _override(value: Any) -> str:
+    """A value of ``--model_args``, which lm-eval has parsed, as Hydra's command line has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_override, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{k}:{_override(v)}' for k, v in value.items())}}}"
+    return "null" if value is None else str(value)
+
+
+@contextlib.contextmanager
+def with_our_tasks(config: EvaluatorConfig | None) -> Iterator[None]:
+    """lm-eval finds our tasks beside its own and the user's, with their data as ``config``'s
+    model_args have it. Raises ConfigError for what can be found wrong before anything is loaded."""
+    ours = None
+    if config is not None and config.model == MODEL:
+        options = {
+            "batch_size": config.batch_size,
+            "max_batch_size": config.max_batch_size,
+            "device": config.device,
+        }
+        bench, _ = workbench(dict(config.model_args or {}), **options)
+        ours = bench.config.benchmark
+    theirs = lm_eval.tasks.TaskManager
+    lm_eval.tasks.TaskManager = _manager(theirs, ours)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        lm_eval.tasks.TaskManager = theirs  # type: ignore[misc]
+
+
+def _manager(theirs: type[Any], ours: BenchmarkConfig | None) -> type[Any]:
+    """lm-eval's task manager with our tasks; ``ours`` says where their problems are (None: the
+    model is another, and tasks may be of any kind)."""
+
+    class TaskManager(theirs):
+        def __init__(self, *args: Any, **kwargs: Any):
+            folder = kwargs.pop("include_path", None)
+            if folder is not None and not Path(folder).is_dir():
+                raise must_be("--include_path", "a folder with tasks", str(folder))
+            if ours is not None:
+                kwargs["metadata"] = (kwargs.get("metadata") or {}) | metadata(ours, "test")
+            folders = [TASKS, *([folder] if folder else [])]
+            super().__init__(*args, include_path=folders, **kwargs)
+
+        def match_tasks(self, task_list: list[str]) -> list[str]:
+            found = super().match_tasks(task_list)
+            if not found and not any(Path(name).is_dir() for name in task_list):
+                names = [PREFIX + name for name in SOURCES]
+                wanted = "known tasks: lm-eval's (r2r-eval ls tasks), yours, or one of its choices"
+                raise must_be("--tasks", wanted, ",".join(task_list), names)
+            return found
+
+        def load(self, task_list: Any) -> Any:
+            loaded = super().load(task_list)
+            for name, task in loaded["tasks"].items():
+                if ours is not None and task.OUTPUT_TYPE != "generate_until":
+                    raise no_likelihoods(name)
+            return loaded
+
+    return TaskManager
