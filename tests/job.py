@@ -1,7 +1,9 @@
 """A small main job as a command of its own, and whether two of them left the same."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,15 @@ def run(
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
     return out
+
+
+def kept(journal: Path) -> dict[int, int]:
+    """Tokens of each item that a run's journal holds; nothing where there is none."""
+    if not journal.exists():
+        return {}
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return dict(database.execute("SELECT key, tokens FROM items")) if tables else {}
 
 
 def results(outputs: Path) -> dict:

@@ -122,8 +122,7 @@ class Journal:
     def remove(self) -> None:
         """Close the journal and take it away: what it held is kept elsewhere by now."""
         self.database.close()
-        for suffix in ("-wal", "-shm", ""):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        forget(self.path)
 
     def _number(self, query: str) -> int:
         return self.database.execute(query).fetchone()[0]
@@ -146,6 +145,12 @@ class Journal:
             f"outputs must hold whole journals, got {self.path}: {problem};"
             " delete it to make its items again"
         )
+
+
+def forget(path: Path) -> None:
+    """Take away a journal that nobody has open, if there is one."""
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _digest(value: bytes) -> bytes:

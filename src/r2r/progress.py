@@ -28,6 +28,7 @@ class Facts:
 
     doing: str
     note: str
+    unit: str
     total: int
     finished: int
     kept: int
@@ -43,6 +44,7 @@ class Facts:
         """Plain numbers, for ``progress.json``."""
         return {
             "doing": self.doing,
+            "unit": self.unit,
             "items": {
                 "total": self.total,
                 "finished": self.finished,
@@ -69,15 +71,15 @@ class Progress:
     An item is what is kept as a whole: an answer, a labelled query. ``expect`` says how many there
     are; then each is either ``keep`` (an earlier run has finished it), or ``begin``, any number of
     ``move``, and ``end``. ``doing``: what happens beside the items (loading the models, grading);
-    ``note``: what else a reader may want to know. ``unit``: what is counted where it is no tokens.
+    ``note``: what else a reader may want to know.
     """
 
-    unit: str = "tokens"
     doing: str = ""
     note: str = ""
     clock: Callable[[], float] = time.monotonic
     total: int = 0
     width: int = 1
+    unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
     kept: int = 0
     made: int = 0
@@ -89,11 +91,14 @@ class Progress:
     unsaid: int = 0  # tokens made since then
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def expect(self, total: int, *, width: int) -> None:
-        """There are ``total`` items, those kept by earlier runs included; at most ``width`` of
-        them are under way at once."""
+    def expect(self, total: int, *, width: int, unit: str = "tokens", doing: str = "") -> None:
+        """Work on ``total`` items begins, those kept by earlier runs included; at most ``width`` of
+        them are under way at once. What was before it is over, and forgotten."""
         with self.lock:
-            self.total, self.width = total, width
+            self.total, self.width, self.unit, self.doing = total, width, unit, doing
+            self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
+            self.under_way, self.seconds, self.tokens = {}, {}, {}
+            self.began, self.unsaid = None, 0
 
     def keep(self, tokens: int) -> None:
         """An earlier run has finished an item."""
@@ -155,6 +160,7 @@ class Progress:
         return Facts(
             doing=self.doing,
             note=self.note,
+            unit=self.unit,
             total=self.total,
             finished=len(finished),
             kept=kept,

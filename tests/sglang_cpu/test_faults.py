@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from conftest import PYTHON, ROOT, START_S
+from job import kept
 
 from r2r.errors import EngineFailed
 
@@ -98,7 +99,8 @@ def test_a_killed_evaluation_resumes_and_equals_torchs(nano, servers, tmp_path):
               f"engine.sglang.llm.url={llm.url}", "engine.sglang.down_s=1"]  # fmt: skip
     finished(job(tmp_path / "torch", *router))
     disturbed = job(tmp_path / "sglang", *router, *remote)
-    while not list((tmp_path / "sglang").glob("artifacts/evaluation/*/answers-*.json")):
+    evaluations = tmp_path / "sglang" / "artifacts" / "evaluation"
+    while not any(kept(path) for path in evaluations.glob("*/answers.sqlite")):
         assert disturbed.poll() is None, disturbed.communicate()
         time.sleep(0.05)
     kill(llm)

@@ -12,6 +12,8 @@ from r2r.costs import Params, summary
 from r2r.engines.base import Sampling
 from r2r.generators.base import Generator, Prompt
 from r2r.generators.saved import Saved
+from r2r.journal import Journal
+from r2r.progress import Progress
 from r2r.reporting.charts import along_answer
 from r2r.reporting.page import _written_by
 from r2r.reporting.runs import points, read_run
@@ -19,7 +21,7 @@ from r2r.stages.evaluate import read_samples, write_samples
 from r2r.trace import Step
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
-TOKENS = 100
+TOKENS = 300
 
 
 class Long(Generator):
@@ -38,15 +40,17 @@ class Long(Generator):
 @pytest.mark.slow
 def test_answers_are_kept_on_disk_and_costed_one_by_one(tmp_path):
     def most(count):
-        saved = Saved(inner=Long(), folder=tmp_path / str(count), chunk=4)
+        (tmp_path / str(count)).mkdir()
+        journal = Journal(tmp_path / str(count) / "answers.sqlite")
+        saved = Saved(inner=Long(), journal=journal, progress=Progress())
         asked = [Prompt([5, 6], Sampling(TOKENS))] * count
 
         def work():
             assert sum(len(trace.steps) for trace in saved.each(asked)) == count * TOKENS
             rows = ({"trace": trace.to_json()} for trace in saved.kept())
             write_samples(tmp_path / str(count), rows)
-            found = summary(saved.kept(), Params(1, 10), saved.seconds)
-            assert found["output_tokens"] == TOKENS and found["llm_share"] == 34 / 100
+            found = summary(saved.kept(), Params(1, 10), journal.seconds())
+            assert found["output_tokens"] == TOKENS and found["llm_share"] == 1 / 3
             assert sum(1 for _ in read_samples(tmp_path / str(count))) == count
 
         return peak(work)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
+import httpx
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_filter
 
 from r2r.config import JudgeConfig
 from r2r.evaluation.adapter import Answer
 from r2r.labeling.judge import HttpJudge
+from r2r.progress import Progress
 
 JUDGE_KEY = "benchmark.judge"
 REPLY_TOKENS = 4096  # the judge first answers the question itself
@@ -40,6 +45,32 @@ End with exactly one of these verdicts:
 </answer B>"""
 
 
+WATCHING: ContextVar[Progress | None] = ContextVar("watching", default=None)
+
+
+@contextlib.contextmanager
+def judging(progress: Progress | None) -> Iterator[None]:
+    """``progress`` hears of every reply that is asked for in the block: lm-eval makes its filters
+    itself, and hands nothing on to them."""
+    before = WATCHING.set(progress)
+    try:
+        yield
+    finally:
+        WATCHING.reset(before)
+
+
+class WatchedJudge(HttpJudge):
+    async def _ask_one(self, client: httpx.AsyncClient, prompt: str) -> str:
+        item, progress = object(), WATCHING.get()
+        if progress is None:
+            return await super()._ask_one(client, prompt)
+        progress.begin(item, 1)
+        reply = await super()._ask_one(client, prompt)
+        progress.move(item)
+        progress.end(item)
+        return reply
+
+
 @register_filter("r2r_judge")
 class JudgeFilter(Filter):
     """Each answer becomes (answer, score): 1 for a win over the baseline, 0.5 for a tie, 0 for a
@@ -52,11 +83,15 @@ class JudgeFilter(Filter):
     def apply(
         self, resps: list[list[str]], docs: list[dict[str, Any]]
     ) -> list[list[tuple[str, float]]]:
-        judge = HttpJudge(JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS)
+        judge = WatchedJudge(JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS)
         asked: list[str] = []
         for answers, doc in zip(resps, docs, strict=True):
             for answer in filter(final, answers):
                 asked += games(doc["question"], final(answer), doc["baseline"])
+        if progress := WATCHING.get():
+            progress.expect(
+                len(asked), width=judge.config.concurrency, unit="replies", doing="judging"
+            )
         replies = iter(asyncio.run(judge.ask(asked)))
         return [
             [

@@ -25,6 +25,7 @@ from r2r.records import file_hash
 if TYPE_CHECKING:
     from r2r.config import BenchmarkConfig
     from r2r.evaluation.adapter import R2RLM
+    from r2r.progress import Progress
 
 TASKS = Path(__file__).parent / "tasks"
 
@@ -39,16 +40,20 @@ def prompts(benchmark: BenchmarkConfig, split: str = "train") -> list[tuple[str,
     return [prompt for prompt in chain(*zip_longest(*columns)) if prompt]
 
 
-def evaluate(lm: R2RLM, benchmark: BenchmarkConfig, split: str = "test") -> dict[str, Any]:
+def evaluate(
+    lm: R2RLM, benchmark: BenchmarkConfig, split: str = "test", progress: Progress | None = None
+) -> dict[str, Any]:
     """``figures.figures`` of the answers, and ``samples``: one row for each answer (task, doc_id,
     id, repeat, question, gold, score (0 to 1), correct (a score above a half), answer, stats).
 
-    Samples stand in the order in which ``lm`` got the requests. Raises ConfigError as
-    ``check_benchmark`` does, and where a task has no such split.
+    Samples stand in the order in which ``lm`` got the requests. ``progress`` hears of a judge's
+    replies. Raises ConfigError as ``check_benchmark`` does, and where a task has no such split.
     """
     from lm_eval.evaluator import evaluate as run
 
-    with quiet():
+    from r2r.evaluation.arena import judging
+
+    with quiet(), judging(progress):
         tasks = load_tasks(benchmark, split)
         for task in tasks.values():
             task.set_config("repeats", benchmark.repeats)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +51,8 @@ class Generator(ABC):
         ``on_step`` hears of each token of the trace, in order, as it is written. Cancelling frees
         what the engines hold. Raises ConfigError where the prompt leaves no room for an answer.
         """
-        room = self.context - len(prompt.tokens)
-        if not prompt.tokens or room < 1:
+        budget = self.budget(prompt)
+        if not prompt.tokens or budget < 1:
             wanted = f"1 to {self.context - 1} tokens (pair.context_length)"
             raise must_be("prompt", wanted, len(prompt.tokens))
         trace = Trace(prompt.tokens)
@@ -63,7 +63,6 @@ class Generator(ABC):
             if on_step is not None:
                 on_step(step)
 
-        budget = min(prompt.sampling.max_new_tokens, room)
         trace.finish_reason = await self.write(prompt, budget, add)
         trace.seconds = time.perf_counter() - began
         tokens = [step.token for step in trace.steps]
@@ -71,27 +70,34 @@ class Generator(ABC):
         trace.text = cut(text, prompt.stop, prompt.after)
         return trace
 
+    def budget(self, prompt: Prompt) -> int:
+        """Tokens that its answer may have."""
+        return min(prompt.sampling.max_new_tokens, self.context - len(prompt.tokens))
+
     def stop_check(self, prompt: Prompt) -> StopStrings | None:
         return StopStrings(self.tokenizer, prompt.stop, prompt.after) if prompt.stop else None
 
-    def generate(
-        self, prompts: Sequence[Prompt], done: Callable[[Trace], None] | None = None
-    ) -> list[Trace]:
-        """Traces in the order of ``prompts``; ``done`` hears of each as it ends."""
+    def generate(self, prompts: Sequence[Prompt]) -> list[Trace]:
+        """Traces in the order of ``prompts``."""
+        traces: dict[int, Trace] = {}
 
-        async def every() -> list[Trace]:
-            gate = asyncio.Semaphore(self.concurrency)
+        async def one(number: int) -> None:
+            traces[number] = await self.answer(prompts[number])
 
-            async def one(prompt: Prompt) -> Trace:
-                async with gate:
-                    trace = await self.answer(prompt)
-                if done:
-                    done(trace)
-                return trace
+        asyncio.run(self.every(range(len(prompts)), one))
+        return [traces[number] for number in range(len(traces))]
 
-            return await asyncio.gather(*map(one, prompts))
+    async def every(
+        self, numbers: Iterable[int], answer: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """``answer(number)`` for each number, ``concurrency`` of them under way at once."""
+        todo = iter(numbers)
 
-        return asyncio.run(every())
+        async def worker() -> None:
+            for number in todo:
+                await answer(number)
+
+        await asyncio.gather(*(worker() for _ in range(self.concurrency)))
 
     def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
         """What ``generate`` gives, one by one: who keeps none of them needs memory for none."""

@@ -1,75 +1,88 @@
-"""Answers kept on disk, so that a killed run goes on where it was."""
+"""Answers kept on disk as soon as each is finished, so that a killed run goes on where it was."""
 
 from __future__ import annotations
 
-import time
+import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import asdict
 
 from r2r.generators.base import Generator, Prompt
-from r2r.records import read_json, write_json
+from r2r.journal import Journal
+from r2r.progress import Progress
+from r2r.records import fingerprint
 from r2r.trace import FinishReason, Step, Trace
 
 
 class Saved(Generator):
-    """Another generator whose answers are written to ``folder``, a file for each ``chunk`` prompts.
+    """Another generator whose finished answers are in ``journal``, and from there read back.
 
-    A chunk is answered as a whole: its batches do not depend on what was there before, so a
-    resumed run equals an undisturbed one to the last bit, and no more than one is in memory, unless
-    ``generate`` is asked for all. ``seconds`` sums the wall time of all
-    chunks, whichever run answered them. ``live`` hears of each answer as it ends, those that an
-    earlier run kept included.
+    The answers that an earlier run kept there are not made again, if they belong to the same
+    prompts: ``cleared`` counts those that did not. Which answers are under way together is not the
+    same then, so that scores may differ from an undisturbed run's in what rounding leaves.
     """
 
-    def __init__(
-        self,
-        *,
-        inner: Generator,
-        folder: Path,
-        chunk: int,
-        live: Callable[[Trace], None] = lambda trace: None,
-    ):
+    def __init__(self, *, inner: Generator, journal: Journal, progress: Progress):
         super().__init__(
             tokenizer=inner.tokenizer, context=inner.context, concurrency=inner.concurrency
         )
-        self.inner, self.folder, self.chunk, self.live = inner, folder, chunk, live
-        self.seconds = 0.0
-        self.asked = 0
+        self.inner, self.journal, self.progress = inner, journal, progress
+        self.asked = self.cleared = 0
+        self.tokens = self.by_llm = 0
 
     async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
         return await self.inner.write(prompt, budget, add)
 
-    def generate(
-        self, prompts: Sequence[Prompt], done: Callable[[Trace], None] | None = None
-    ) -> list[Trace]:
-        traces = list(self.each(prompts))
-        if done:
-            for trace in traces:
-                done(trace)
-        return traces
-
     def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
+        """The answers in the order of ``prompts``, once all are finished."""
         self.asked = len(prompts)
-        for start in range(0, len(prompts), self.chunk):
-            path = self._path(start)
-            kept_before = path.exists()
-            if not kept_before:
-                began = time.perf_counter()
-                made = self.inner.generate(prompts[start : start + self.chunk], self.live)
-                seconds = time.perf_counter() - began
-                rows = [trace.to_json() for trace in made]
-                write_json(path, {"seconds": seconds, "traces": rows})
-            kept = read_json(path)
-            self.seconds += kept["seconds"]
-            for trace in map(Trace.from_json, kept["traces"]):
-                if kept_before:
-                    self.live(trace)
-                yield trace
+        self.progress.expect(len(prompts), width=self.concurrency)
+        self._look(prompts)
+        kept = set(self.journal.keys())
+        missing = [number for number in range(len(prompts)) if number not in kept]
+
+        async def one(number: int) -> None:
+            await self._answer(number, prompts[number])
+
+        self.journal.begin()
+        asyncio.run(self.every(missing, one))
+        self.progress.doing = "grading"
+        yield from self.kept()
 
     def kept(self) -> Iterator[Trace]:
-        """All answers to what was asked, in order, read back from the folder."""
-        for start in range(0, self.asked, self.chunk):
-            yield from map(Trace.from_json, read_json(self._path(start))["traces"])
+        """All answers to what was asked, in order, read back one by one."""
+        for number in range(self.asked):
+            yield Trace.from_json(self._read(number)["trace"])
 
-    def _path(self, start: int) -> Path:
-        return self.folder / f"answers-{start:06d}.json"
+    def _look(self, prompts: Sequence[Prompt]) -> None:
+        """Count what an earlier run has kept, and forget what belongs to other prompts."""
+        others = []
+        for number in self.journal.keys():
+            row = self._read(number)
+            if number < len(prompts) and row["asked"] == _asked(prompts[number]):
+                self._count(row["trace"]["llm"])
+                self.progress.keep(len(row["trace"]["tokens"]))
+            else:
+                others.append(number)
+        self.journal.drop(others)
+        self.cleared = len(others)
+
+    async def _answer(self, number: int, prompt: Prompt) -> None:
+        self.progress.begin(number, max(1, self.inner.budget(prompt)))
+        trace = await self.inner.answer(prompt, lambda _: self.progress.move(number))
+        row = {"asked": _asked(prompt), "trace": trace.to_json()}
+        value = json.dumps(row, ensure_ascii=False).encode()
+        self.journal.put(number, value, tokens=len(trace.steps))
+        self.progress.end(number)
+        self._count(row["trace"]["llm"])
+
+    def _count(self, by_llm: Sequence[int]) -> None:
+        self.tokens, self.by_llm = self.tokens + len(by_llm), self.by_llm + sum(by_llm)
+        self.progress.note = f"LLM {100 * self.by_llm / max(1, self.tokens):.1f}%"
+
+    def _read(self, number: int) -> dict:
+        return json.loads(self.journal.get(number))
+
+
+def _asked(prompt: Prompt) -> str:
+    return fingerprint(asdict(prompt))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -16,10 +15,12 @@ from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
 from r2r.generators.query import QUERY_ROUTERS
 from r2r.generators.saved import Saved
+from r2r.journal import Journal, forget
 from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
 from r2r.stages.artifacts import artifact
 from r2r.stages.code import code_hash
-from r2r.stages.screen import bar, say
+from r2r.stages.screen import say
+from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from r2r.evaluation.adapter import R2RLM
 
 SAMPLES = "samples.jsonl"
-CHUNKS = 4  # answers are saved every so many full batches
+ANSWERS = "answers.sqlite"  # the journal that samples.jsonl is made from
 
 
 def systems(bench: Workbench) -> list[str]:
@@ -133,6 +134,7 @@ def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
             _score(bench, system, to, split)
 
     reused = artifact("evaluate", folder, force, make)
+    forget(folder / ANSWERS)  # samples.jsonl holds them
     if folder not in bench.evaluated:
         bench.evaluated.add(folder)
         metrics = read_json(folder / MANIFEST)["metrics"]
@@ -161,32 +163,36 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
 
 
 def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
-    from r2r.evaluation.harness import evaluate as run_harness
-    from r2r.stages.systems import make_generator, measured
+    _clear_old(folder)
+    with (
+        watch("evaluate", bench.config.stages, system, folder=folder) as progress,
+        Journal(folder / ANSWERS) as journal,
+    ):
+        from r2r.evaluation.harness import evaluate as run_harness
+        from r2r.stages.systems import make_generator, measured
 
-    inner, params = make_generator(bench, system)
-    chunk = CHUNKS * bench.config.engine.max_batch
-    done = tokens = by_llm = 0
-    began = time.perf_counter()
-    with bar("evaluate", bench.config.stages, system) as move:
-
-        def seen(trace: Trace) -> None:
-            nonlocal done, tokens, by_llm
-            done, tokens = done + 1, tokens + len(trace.steps)
-            by_llm += trace.count("llm")
-            rate, share = tokens / (time.perf_counter() - began), 100 * by_llm / max(1, tokens)
-            move(done, generator.asked, f"{rate:,.0f} tokens/s, LLM {share:.1f}%")
-
-        generator = Saved(inner=inner, folder=folder, chunk=chunk, live=seen)
+        inner, params = make_generator(bench, system)
+        generator = Saved(inner=inner, journal=journal, progress=progress)
         lm = language_model(bench, generator, params)
-        graded = run_harness(lm, _benchmark(bench, split), split)
-    samples = zip(graded.pop("samples"), generator.kept(), strict=True)
-    write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
-    metrics = graded | summary(generator.kept(), params, generator.seconds)
-    metrics |= {"params_b": asdict(params)}
-    write_json(
-        folder / MANIFEST, {"system": system, "metrics": metrics, "measured": measured(inner)}
-    )
+        graded = run_harness(lm, _benchmark(bench, split), split, progress)
+        if generator.cleared:
+            told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
+            say("evaluate", f"{told}: made again")
+        samples = zip(graded.pop("samples"), generator.kept(), strict=True)
+        write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
+        metrics = graded | summary(generator.kept(), params, journal.seconds())
+        metrics |= {"params_b": asdict(params)}
+        about = {"system": system, "metrics": metrics, "measured": measured(inner)}
+        write_json(folder / MANIFEST, about)
+
+
+def _clear_old(folder: Path) -> None:
+    """Take away what a version without the journal has left half-made."""
+    old = list(folder.glob("answers-*.json"))
+    if old:
+        say("evaluate", f"answers of another version in {folder} are not read: made again")
+    for path in old:
+        path.unlink()
 
 
 def _row(system: str, sample: dict[str, Any], trace: Trace) -> dict[str, Any]:

@@ -33,13 +33,12 @@ def watch(
     what: str = "",
     *,
     folder: Path | None = None,
-    unit: str = "tokens",
 ) -> Iterator[Progress]:
     """The progress of a stage, one of the run's ``stages``, shown until the block ends.
 
     ``what`` it works on; ``folder``: where ``progress.json`` is kept up to date meanwhile.
     """
-    progress = Progress(unit=unit, doing="loading")
+    progress = Progress(doing="loading the models")
     screen = _Screen(f"{place(stage, stages)}{stage} {what}".rstrip(), progress)
     over = threading.Event()
     file = folder / FILE if folder is not None else None
@@ -85,14 +84,14 @@ class _Screen:
 
     def parts(self) -> list[str]:
         """What is to be told, the most important first."""
-        facts, unit, doing = self.facts, self.progress.unit, self.progress.doing
+        facts, doing = self.facts, self.progress.doing
         if not facts.total:
             return [doing]
         told = [f"{facts.finished:,} of {facts.total:,}"]
         if facts.finished < facts.total:
             told += [f"{len(facts.under_way):,} under way", f"{span(facts.eta_s)} left"]
         rest = "" if facts.expected is None else f" of about {facts.expected:,.0f}"
-        told += [f"{facts.tokens:,}{rest} {unit}", f"{facts.tokens_per_s:,.0f}/s"]
+        told += [f"{facts.tokens:,}{rest} {facts.unit}", f"{facts.tokens_per_s:,.0f}/s"]
         return told + [part for part in (doing, self.progress.note) if part]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
