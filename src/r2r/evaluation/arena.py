@@ -83,7 +83,9 @@ class JudgeFilter(Filter):
     def apply(
         self, resps: list[list[str]], docs: list[dict[str, Any]]
     ) -> list[list[tuple[str, float]]]:
-        judge = WatchedJudge(JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS)
+        judge = WatchedJudge(
+            JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS
+        )
         asked: list[str] = []
         for answers, doc in zip(resps, docs, strict=True):
             for answer in filter(final, answers):

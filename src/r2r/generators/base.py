@@ -87,9 +87,7 @@ class Generator(ABC):
         asyncio.run(self.every(range(len(prompts)), one))
         return [traces[number] for number in range(len(traces))]
 
-    async def every(
-        self, numbers: Iterable[int], answer: Callable[[int], Awaitable[None]]
-    ) -> None:
+    async def every(self, numbers: Iterable[int], answer: Callable[[int], Awaitable[None]]) -> None:
         """``answer(number)`` for each number, ``concurrency`` of them under way at once."""
         todo = iter(numbers)
 
