@@ -1,4 +1,4 @@
-"""Answers are on disk when they are finished: a killed run makes no more than what was under way."""
+"""Answers are on disk when they are finished; what a kill costs is what was under way."""
 
 import asyncio
 

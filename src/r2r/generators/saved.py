@@ -37,9 +37,7 @@ class Saved(Generator):
         """The answers in the order of ``prompts``, once all are finished."""
         self.asked = len(prompts)
         self.progress.expect(len(prompts), width=self.concurrency)
-        self._look(prompts)
-        kept = set(self.journal.keys())
-        missing = [number for number in range(len(prompts)) if number not in kept]
+        missing = self._missing(prompts)
 
         async def one(number: int) -> None:
             await self._answer(number, prompts[number])
@@ -54,10 +52,10 @@ class Saved(Generator):
         for number in range(self.asked):
             yield Trace.from_json(self._read(number)["trace"])
 
-    def _look(self, prompts: Sequence[Prompt]) -> None:
-        """Count what an earlier run has kept, and forget what belongs to other prompts."""
-        others = []
-        for number in self.journal.keys():
+    def _missing(self, prompts: Sequence[Prompt]) -> list[int]:
+        """What no earlier run has kept; of what one has, forget what belongs to other prompts."""
+        kept, others = self.journal.keys(), []
+        for number in kept:
             row = self._read(number)
             if number < len(prompts) and row["asked"] == _asked(prompts[number]):
                 self._count(row["trace"]["llm"])
@@ -66,6 +64,8 @@ class Saved(Generator):
                 others.append(number)
         self.journal.drop(others)
         self.cleared = len(others)
+        there = set(kept).difference(others)
+        return [number for number in range(len(prompts)) if number not in there]
 
     async def _answer(self, number: int, prompt: Prompt) -> None:
         self.progress.begin(number, max(1, self.inner.budget(prompt)))
