@@ -161,7 +161,7 @@ def test_in_a_browser_the_page_draws_traces_without_an_error(tmp_path, width):
     drawn = done.stdout
     assert "<title>nano on nano_all</title>" in drawn
     assert drawn.count('class="text answer"') == 2  # SLM and routed side by side
-    assert '<span class="t llm replaced" tabindex="0">&lt;/script&gt;' in drawn
+    assert 'class="t llm replaced" tabindex="0" role="note"' in drawn
     assert "<img" not in drawn
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from r2r.evaluation.figures import figures, problem_scores
-from r2r.reporting.statistics import Estimate, PairedBootstrap, verdict
+from r2r.reporting.statistics import Estimate, PairedBootstrap, verdict, wilson
 
 
 def graded(grades):
@@ -23,9 +23,38 @@ def test_an_interval_has_the_width_of_the_normal_approximation():
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
 
 
+def test_wilsons_interval_as_published():
+    """Newcombe (1998), table I: 81/263, 15/148, 0/20 and 1/29."""
+    for right, count, low, high in (
+        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):  # fmt: skip
+        found = wilson(right / count, count)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("grade", [0, 1])
+def test_nothing_is_certain_where_all_is_right_or_all_is_wrong(grade):
+    same = graded([grade] * 20)
+    bootstrap = PairedBootstrap({"a": same, "b": same}, seed=0)
+    found = bootstrap.accuracy("a")
+    assert found.high - found.low == pytest.approx(0.1611, abs=1e-4)
+    assert found.low <= found.value <= found.high
+    between = bootstrap.difference("a", "b")
+    assert (between.low, between.high) == pytest.approx((-0.1611, 0.1611), abs=1e-4)
+    assert between.sign == 0
+
+
+def test_averaged_repeats_have_the_bootstraps_interval():
+    halves = {p: (g + 0.5) / 2 for p, g in graded(bernoulli(0.5)).items()}
+    found = PairedBootstrap({"a": halves}, seed=0).accuracy("a")
+    assert found.high - found.low == pytest.approx(1.96 / 20 / 2, rel=0.05)
+
+
 def test_the_same_seed_gives_the_same_interval():
     scores = {"a": graded(bernoulli(0.5)), "b": graded(bernoulli(0.6, seed=1))}
-    one, two, other = (PairedBootstrap(scores, seed=seed).accuracy("a") for seed in (3, 3, 4))
+    bootstraps = (PairedBootstrap(scores, seed=seed) for seed in (3, 3, 4))
+    one, two, other = (bootstrap.difference("a", "b") for bootstrap in bootstraps)
     assert one == two != other
 
 

@@ -10,26 +10,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from r2r.reporting.runs import Point
-from r2r.reporting.style import GREY, KINDS, LLM, SLM, figure, look
+from r2r.reporting.style import GREY, KINDS, LLM, SLM, Look, figure, legend_below
 from r2r.reporting.tables import shown
 
 PARTS = 20  # an answer is cut into so many equal parts
 
 
-def llm_share_figure(traces: Mapping[str, Iterable[Sequence[int]]]) -> Figure:
+def llm_share_figure(
+    traces: Mapping[str, Iterable[Sequence[int]]], looks: Mapping[str, Look]
+) -> Figure:
     """LLM share along the answer. ``traces``: by system, for each answer who wrote each token
     (1 = the LLM). A part's share is over all answers' tokens in it (paper, usage analysis)."""
     made, (axes,) = figure()
     middle = (np.arange(PARTS) + 0.5) * 100 / PARTS
-    for index, (name, answers) in enumerate(traces.items()):
-        color, marker = look(index)
+    for name, answers in traces.items():
+        color, marker = looks[name]
         share = along_answer(answers)
         axes.plot(middle, 100 * share, color=color, marker=marker, ms=4, lw=1.2, label=name)
     axes.set_xlabel("Position in the answer (% of its tokens)")
     axes.set_ylabel("Tokens by the LLM (%)")
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, 100)
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    legend_below(made)
     return made
 
 
@@ -56,7 +58,7 @@ def histogram_figure(calibration: Mapping[str, Any]) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel(f"Score of the {calibration['router']} router{_unit(calibration)}")
     axes.set_ylabel("Tokens of the kind (%, log scale)")
-    axes.legend(frameon=False, fontsize=8)
+    legend_below(made)
     return made
 
 
@@ -64,13 +66,13 @@ def _unit(calibration: Mapping[str, Any]) -> str:
     return "" if calibration["reliability"] is None else " (probability)"
 
 
-def quality_figure(calibrations: Sequence[Mapping[str, Any]]) -> Figure:
+def quality_figure(calibrations: Sequence[Mapping[str, Any]], looks: Mapping[str, Look]) -> Figure:
     """Precision against recall of each router; and, where scores are probabilities, how often a
     token with that score is divergent."""
     reliable = [c for c in calibrations if c["reliability"] is not None]
     made, axes = figure(columns=2 if reliable else 1, height=2.9 if reliable else 3.4)
-    for index, found in enumerate(calibrations):
-        color, marker = look(index)
+    for found in calibrations:
+        color, marker = looks[found["router"]]
         curve = found["curve"]
         axes[0].plot(
             100 * np.array(curve["recall"]), 100 * np.array(curve["precision"]),
@@ -82,7 +84,7 @@ def quality_figure(calibrations: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0].set_xlabel("Recall (%)")
     axes[0].set_ylabel("Precision (%)")
     axes[0].set_ylim(0, 103)
-    axes[0].legend(frameon=False, fontsize=8)
+    legend_below(made)
     if reliable:
         axes[1].plot([0, 1], [0, 100], color=GREY, ls="--", lw=1)
         axes[1].set_xlabel("Score")
@@ -108,22 +110,24 @@ def threshold_figure(calibration: Mapping[str, Any], measured: Sequence[Point]) 
     axes.set_xlabel(f"Threshold of the {calibration['router']} router")
     axes.set_ylabel("Tokens (%)")
     axes.set_ylim(0, 103)
-    axes.legend(frameon=False, fontsize=8)
+    legend_below(made)
     return made
 
 
-def training_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def training_figure(
+    trainings: Mapping[str, Sequence[Mapping[str, float]]], looks: Mapping[str, Look]
+) -> Figure:
     """Loss of both splits, and validation average precision, by epoch, of each router by name."""
     made, (loss, quality) = figure(height=2.9, columns=2)
-    for index, (name, rows) in enumerate(trainings.items()):
-        color, marker = look(index)
+    for name, rows in trainings.items():
+        color, marker = looks[name]
         epochs = [row["epoch"] + 1 for row in rows]
         columns = {
             key: [row.get(key, np.nan) for row in rows]
             for key in ("train/loss", "val/loss", "val/average_precision")
         }
-        loss.plot(epochs, columns["train/loss"], color=color, ls="--", lw=1, label="training")
-        loss.plot(epochs, columns["val/loss"], color=color, lw=1.4, label="validation")
+        loss.plot(epochs, columns["train/loss"], color=color, ls="--", lw=1)
+        loss.plot(epochs, columns["val/loss"], color=color, lw=1.4)
         quality.plot(
             epochs, columns["val/average_precision"], color=color, marker=marker,
             ms=4, lw=1.2, label=name,
@@ -133,19 +137,19 @@ def training_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> F
     for axes in (loss, quality):
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = loss.get_legend_handles_labels()
-    loss.legend(handles[:2], labels[:2], frameon=False, fontsize=8)
-    if len(trainings) > 1:
-        quality.legend(frameon=False, fontsize=8)
+    legend_below(made)
     return made
 
 
-def bars_figure(points: Sequence[Point]) -> Figure:
+def bars_figure(points: Sequence[Point], looks: Mapping[str, Look]) -> Figure:
     """Cost (params x tokens) and wall time of each system, the cheapest at the top."""
     measured = [p for p in points if "tokens_per_s" in p.figures][::-1]
     made, (cost, time) = figure(height=1.1 + 0.24 * len(measured), columns=2)
     names = [shown(p.label) for p in measured]
-    colors = [SLM if p.system == "slm" else LLM if p.system == "llm" else GREY for p in measured]
+    ends = {"slm": SLM, "llm": LLM}
+    colors = [
+        looks[p.series][0] if p.system == "routed" else ends.get(p.system, GREY) for p in measured
+    ]
     llm = next((p.figures["cost"] for p in measured if p.system == "llm"), None)
     unit = "billion params x tokens" if llm is None else "relative to the LLM"
     cost.barh(names, [p.figures["cost"] / (llm or 1) for p in measured], color=colors)

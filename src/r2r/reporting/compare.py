@@ -21,7 +21,7 @@ COLUMNS = (
     "Source",
 )  # fmt: skip
 OURS = "here"
-PUBLISHED = {"average": "average of its three benchmarks"}
+AVERAGE = "average"  # of all the paper's benchmarks
 LEGEND = (
     "Params: activated per token, rejected drafts and router "
     "included; Published: without them, as the paper counts. Cost: params x tokens, relative to "
@@ -34,15 +34,28 @@ FIGURES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """The cells of ``COLUMNS``; ``series``: the router's name on the page, empty without one."""
+
+    cells: tuple[str, ...]
+    series: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of ``COLUMNS`` under one title."""
+    """Rows under one title."""
 
     title: str
-    rows: list[tuple[str, ...]]
+    rows: list[Row]
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        return [row.cells for row in self.rows]
 
 
 def blocks(points: Sequence[Point]) -> list[Block]:
-    """A block for each pair and benchmark, then the paper's for the same benchmarks."""
+    """A block for each pair and benchmark, then the paper's for the same benchmarks, and its
+    average where all of them are here."""
     found = []
     for (pair, benchmark), group in groupby(points, key=lambda p: (p.pair, p.benchmark)):
         here = list(group)
@@ -50,14 +63,21 @@ def blocks(points: Sequence[Point]) -> list[Block]:
         problems = max(int(p.figures["n"]) for p in here)
         title = f"{pair} on {benchmark} ({problems} problems)"
         found.append(Block(title, [_row(point, llm) for point in here]))
-    known = [b for b in published()["benchmarks"] if b in {p.benchmark for p in points}]
-    return [*found, *(_published(name) for name in known or ["average"])]
+    return [*found, *map(_published, _known(points))]
 
 
-def _row(point: Point, llm_cost: float | None) -> tuple[str, ...]:
+def _known(points: Sequence[Point]) -> list[str]:
+    """The paper's benchmarks that are here too."""
+    measured = {point.benchmark for point in points}
+    every = list(published()["benchmarks"])
+    whole = measured.issuperset(name for name in every if name != AVERAGE)
+    return [name for name in every if name in measured or (whole and name == AVERAGE)]
+
+
+def _row(point: Point, llm_cost: float | None) -> Row:
     figures = point.figures
     published_b = figures.get("avg_params_published_b")
-    return (
+    cells = (
         shown(point.label),
         accuracy(figures["accuracy"], point.interval),
         f"{100 * figures['llm_share']:.1f}",
@@ -68,6 +88,7 @@ def _row(point: Point, llm_cost: float | None) -> tuple[str, ...]:
         f"{figures['tokens_per_s']:.0f}" if "tokens_per_s" in figures else "-",
         OURS,
     )
+    return Row(cells, point.series if point.system == "routed" else "")
 
 
 def published() -> dict[str, Any]:
@@ -78,7 +99,7 @@ def published() -> dict[str, Any]:
 def _published(benchmark: str) -> Block:
     systems = published()["benchmarks"][benchmark]
     llm_cost = systems[-1].get("cost_k")
-    rows = [
+    cells = [
         (
             system["system"],
             f"{system['accuracy']}",
@@ -92,14 +113,17 @@ def _published(benchmark: str) -> Block:
         )
         for system in systems
     ]
-    return Block(f"The paper, {PUBLISHED.get(benchmark, benchmark)}", rows)
+    title = "average of its three benchmarks" if benchmark == AVERAGE else benchmark
+    return Block(f"The paper, {title}", list(map(Row, cells)))
 
 
-def sources() -> str:
-    """What the marks of the paper's rows mean, on one line."""
+def notes(points: Sequence[Point]) -> list[str]:
+    """What stands below the tables: the columns, and what the marks of the paper's rows mean."""
+    if not _known(points):
+        return [LEGEND]
     about = published()
     marks = "; ".join(f"[{mark}] {meaning}" for mark, meaning in about["sources"].items())
-    return f"Published numbers ({about['paper']}): {marks}. {about['settings']}."
+    return [LEGEND, f"Published numbers ({about['paper']}): {marks}. {about['settings']}."]
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
@@ -118,11 +142,12 @@ def differences(runs: Sequence[Run]) -> list[str]:
 def write_tables(runs: Sequence[Run], points: Sequence[Point], folder: Path) -> None:
     """table.md, table.tex, and table.csv (the figures as results.json and W&B name them)."""
     every = blocks(points)
-    parts = [f"{block.title}\n\n{markdown(COLUMNS, block.rows)}" for block in every]
+    parts = [f"{block.title}\n\n{markdown(COLUMNS, block.cells)}" for block in every]
     said = "\n".join(f"- {line}" for line in differences(runs))
-    text = "\n\n".join(filter(None, [*parts, LEGEND, sources(), said])) + "\n"
-    caption = f"{'; '.join(b.title for b in every)}. {LEGEND} {sources()}"
-    tex = latex(COLUMNS, [block.rows for block in every], caption)
+    below = notes(points)
+    text = "\n\n".join(filter(None, [*parts, *below, said])) + "\n"
+    caption = f"{'; '.join(b.title for b in every)}. {' '.join(below)}"
+    tex = latex(COLUMNS, [block.cells for block in every], caption)
     for name, content in (("table.md", text), ("table.tex", tex)):
         with whole_file(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from r2r.records import whole_file
 from r2r.reporting import charts
-from r2r.reporting.compare import COLUMNS, LEGEND, blocks, differences, sources, write_tables
+from r2r.reporting.compare import COLUMNS, blocks, differences, notes, write_tables
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import Point, Run, points
-from r2r.reporting.style import inline_svg, save
+from r2r.reporting.style import OTHER, inline_svg, looks, save
+from r2r.reporting.summary import about, by_task, verdict
 from r2r.reporting.tables import shown
 
 PAGE, FIGURES = "report.html", "figures"
@@ -59,15 +60,20 @@ def write_report(runs: Sequence[Run], folder: Path) -> None:
         loader=PackageLoader("r2r.reporting"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    told, left_out = problems(runs, every)
     html = environment.get_template("report.html.j2").render(
         title=_title(every),
-        runs=[run.name for run in runs],
+        verdict=verdict(runs),
+        runs=[{"name": run.name, "about": about(run)} for run in runs],
+        series=sorted({p.series for p in every if p.system == "routed"}),
         columns=COLUMNS,
         blocks=blocks(every),
-        notes=[LEGEND, sources()],
+        tasks=_by_task(every),
+        notes=notes(every),
         differences=differences(runs),
         figures=figures,
-        problems=problems(runs, every),
+        problems=told,
+        left_out=left_out,
     )
     with whole_file(folder / PAGE) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -77,35 +83,51 @@ def _title(every: Sequence[Point]) -> str:
     return ", ".join(dict.fromkeys(f"{p.pair} on {p.benchmark}" for p in every))
 
 
+def _by_task(every: Sequence[Point]) -> list[dict[str, Any]]:
+    """A table for each pair and benchmark of several tasks."""
+    found = []
+    for (pair, benchmark), group in groupby(every, key=lambda p: (p.pair, p.benchmark)):
+        tasks, rows = by_task(list(group))
+        title = f"{pair} on {benchmark}: accuracy % by task (problems)"
+        found += [{"title": title, "tasks": tasks, "rows": rows}] if tasks else []
+    return found
+
+
 def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
     groups = [
         (_file_name(f"_{pair}_{benchmark}"), list(group))
         for (pair, benchmark), group in groupby(every, key=lambda p: (p.pair, p.benchmark))
     ]
     groups = [("", groups[0][1])] if len(groups) == 1 else groups
+    routers = _routers(runs, every)
+    styles = looks([*routers, *(p.series for p in every if p.system == "routed")])
     for ending, group in groups:
         yield Drawing(
             f"pareto{ending}", "Accuracy against activated params",
             "Each point is a system on the same problems, with the 95% interval of its accuracy; "
-            "a router at several thresholds is a line.", pareto_figure(group),
+            "a router at several thresholds is a line, each threshold beside its point.",
+            pareto_figure(group, styles=styles),
         )  # fmt: skip
         timed = [p for p in group if "tokens_per_s" in p.figures]
         if timed:
             yield Drawing(
                 f"costs{ending}", "Cost and time",
                 "Cost: activated params x tokens per answer. Time: wall time of the whole "
-                "benchmark over its answers, batched.", charts.bars_figure(timed),
+                "benchmark over its answers, batched.", charts.bars_figure(timed, styles),
             )  # fmt: skip
-        written = {p.label: _written_by(p) for p in _one_each(group) if _samples(p)}
+        mixed = [p for p in _one_each(group) if _samples(p)]
+        written = {p.label: _written_by(p) for p in mixed}
         if written:
             yield Drawing(
                 f"llm_share{ending}", "LLM share along the answer",
                 "Who writes where: each answer is cut into 20 equal parts.",
-                charts.llm_share_figure(written),
+                charts.llm_share_figure(
+                    written, {p.label: styles.get(p.series, OTHER) for p in mixed}
+                ),
             )  # fmt: skip
     calibrated = {
         name: (run, dict(run.calibration) | {"router": name})
-        for name, run in _routers(runs, every).items()
+        for name, run in routers.items()
         if run.calibration
     }
     for name, (run, found) in calibrated.items():
@@ -131,14 +153,14 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
             "On the test split of the labels. Right, for probabilities: of the tokens with a "
             "score, how many are divergent; training weighs divergent tokens up, so scores "
             "overstate it.",
-            charts.quality_figure([found for _, found in calibrated.values()]),
+            charts.quality_figure([found for _, found in calibrated.values()], styles),
         )  # fmt: skip
-    trained = {name: run.training for name, run in _routers(runs, every).items() if run.training}
+    trained = {name: run.training for name, run in routers.items() if run.training}
     if trained:
         yield Drawing(
             "training", "Training",
             "Loss on training (dashed) and validation labels, and validation average precision.",
-            charts.training_figure(trained),
+            charts.training_figure(trained, styles),
         )  # fmt: skip
 
 
@@ -187,21 +209,35 @@ def _written_by(point: Point) -> Iterator[list[int]]:
             yield json.loads(line)["trace"]["llm"]
 
 
-def problems(runs: Sequence[Run], every: Sequence[Point]) -> list[dict[str, Any]]:
-    """The problems with readable traces, each with every system's answer to it."""
+def problems(runs: Sequence[Run], every: Sequence[Point]) -> tuple[list[dict[str, Any]], int]:
+    """The problems with readable traces, each with every system's answer to it, and how many
+    more the runs have answered."""
     labels = {point.run.name: point.label for point in every if point.system == "routed"}
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         for row in run.traces():
-            about = {"id": row["id"], "question": row["question"], "gold": str(row["gold"])}
-            problem = found.setdefault(row["id"], about | {"answers": {}})
+            problem = {"id": row["id"], "question": row["question"], "gold": str(row["gold"])}
+            problem = found.setdefault(row["id"], problem | {"answers": {}})
             routed = row["system"] == "routed"
             if routed and run.name not in labels:  # another run measured the same
                 continue
             name = labels[run.name] if routed else shown(row["system"])
-            problem["answers"].setdefault(
-                name,
-                {key: row.get(key) for key in
-                 ("correct", "pieces", "llm", "scores", "drafts", "alternatives")},
-            )  # fmt: skip
-    return list(found.values())
+            problem["answers"].setdefault(name, _answer(row))
+    asked = max((int(point.figures["n"]) for point in every), default=0)
+    return list(found.values()), max(0, asked - len(found))
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of traces.jsonl with as few characters a token as it takes: there may be a million."""
+    scores = row["scores"]
+    known = any(score is not None for score in scores)
+    return {
+        "correct": row["correct"],
+        "pieces": row["pieces"],
+        "llm": "".join(map(str, row["llm"])),
+        "scores": [s if s is None else round(s, 3) for s in scores] if known else None,
+        "drafts": {i: text for i, text in enumerate(row["drafts"]) if text is not None},
+        "alternatives": {
+            i: found for i, found in enumerate(row.get("alternatives") or []) if found
+        },
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from r2r.reporting.runs import Point
-from r2r.reporting.style import GREY, SLM, figure, look
+from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, legend_below, looks
 from r2r.reporting.tables import params, shown
 
 CHORD = "SLM or LLM, drawn at random for each problem"
@@ -39,32 +39,39 @@ class Spot:
     color: str
 
 
-def pareto_figure(points: Sequence[Point], accounting: str = "inclusive") -> Figure:
+def pareto_figure(
+    points: Sequence[Point],
+    accounting: str = "inclusive",
+    styles: Mapping[str, Look] | None = None,
+) -> Figure:
     """Draw the systems of one pair on one benchmark.
 
     x: average activated params per token (``accounting`` inclusive or published); y: accuracy in
-    percent with its 95% interval. A router measured at several thresholds is a line. The dashed
-    line is what answering each problem with the SLM or the LLM at random would reach.
+    percent with its 95% interval. A router measured at several thresholds is a line with each
+    threshold beside its point. The dashed line is what answering each problem with the SLM or the
+    LLM at random would reach. ``styles``: the look of each router, by its series.
     """
     key = "avg_params_b" if accounting == "inclusive" else "avg_params_published_b"
     points = [p for p in points if key in p.figures]
     unit, scale = unit_of(max(point.figures[key] for point in points))
     made, (axes,) = figure(height=4.0)
     spots: list[Spot] = []
-    routers = sorted({p.series for p in points if p.system == "routed"})
-    styles = {name: look(index) for index, name in enumerate(routers)}
+    styles = styles or looks(p.series for p in points if p.system == "routed")
     for name in dict.fromkeys(p.series for p in points):
         group = sorted((p for p in points if p.series == name), key=lambda p: p.figures[key])
-        color, marker = styles.get(name) or _single(group[0])
+        routed = group[0].system == "routed"
+        color, marker = styles[name] if routed else _single(group[0])
         here = [_spot(p, p.figures[key] * scale, scale, color) for p in group]
         errors = np.array([[s.y - s.low for s in here], [s.high - s.y for s in here]])
-        routed = BOUNDS.get(name, name if len(here) > 1 else group[0].label)
-        axes.errorbar(
+        label = BOUNDS.get(name, name if len(here) > 1 else group[0].label)
+        drawn = axes.errorbar(
             [s.x for s in here], [s.y for s in here], errors, color=color, marker=marker, ms=6,
             capsize=2.5, lw=1.2, elinewidth=1, ls=":" if name in BOUNDS else "-", zorder=3,
-            label=routed if name in styles else None,
+            label=label if routed else None,
         )  # fmt: skip
-        spots += [] if name in styles else here
+        for part in drawn.get_children():
+            part.set_gid(f"series:{name}")
+        spots += here
     counted = "drafts and router included" if accounting == "inclusive" else "as the paper counts"
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -82,8 +89,7 @@ def pareto_figure(points: Sequence[Point], accounting: str = "inclusive") -> Fig
         along = np.linspace(0, 1, 80)
         axes.plot(x + (right - x) * along, y + (top - y) * along, color="0.6", ls="--", lw=1,
                   zorder=1, label=CHORD)  # fmt: skip
-    if axes.get_legend_handles_labels()[0]:
-        made.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)
+    legend_below(made)
     made.canvas.draw()
     place_labels(axes, spots)
     return made
@@ -91,15 +97,20 @@ def pareto_figure(points: Sequence[Point], accounting: str = "inclusive") -> Fig
 
 def _spot(point: Point, x: float, scale: float, color: str) -> Spot:
     low, high = point.interval
-    label = f"{shown(point.label)}\n{params(x / scale)}"
+    routed = point.system == "routed"
+    label = _threshold(point) if routed else f"{shown(point.label)}\n{params(x / scale)}"
     return Spot(label, x, 100 * point.figures["accuracy"], 100 * low, 100 * high, color)
 
 
+def _threshold(point: Point) -> str:
+    return "" if point.threshold is None else f"{point.threshold:.3g}"
+
+
 def _single(point: Point) -> tuple[str, str]:
-    """Colour and marker of a system without a threshold: single models are black or grey."""
+    """Colour and marker of a system without a threshold."""
     if point.system in ("slm", "llm"):
-        return "black", "o"
-    return (SLM, "h") if 0 < point.figures["llm_share"] < 1 else (GREY, "o")
+        return (SLM if point.system == "slm" else LLM), "o"
+    return OTHER if 0 < point.figures["llm_share"] < 1 else (GREY, "o")
 
 
 def unit_of(billions: float) -> tuple[str, float]:
@@ -125,6 +136,8 @@ def place_labels(axes: Axes, spots: Sequence[Spot]) -> None:
             taken.append(Bbox.from_extents(x, low, x, high).padded(6 * pixel))
 
     for p in spots:
+        if not p.label:
+            continue
 
         def label(offset: tuple[float, float], p: Spot = p) -> Annotation:
             dx, dy = offset
@@ -136,7 +149,7 @@ def place_labels(axes: Axes, spots: Sequence[Spot]) -> None:
                 ha="center" if dx == 0 else "left" if dx > 0 else "right",
                 va="center" if dy == 0 else "bottom" if dy > 0 else "top",
                 color=p.color,
-                fontsize=9,
+                fontsize=9 if "\n" in p.label else 7.5,
                 linespacing=1.1,
             )
 

@@ -30,7 +30,8 @@ class Run:
     """One finished run. ``folder`` is None where it comes from an export, which has results only.
 
     ``results``: results.json. ``calibration``: calibration.json, None where that stage did not
-    run. ``training``: rows of training.csv, one an epoch. ``overrides``: of its command line.
+    run. ``training``: rows of training.csv, one an epoch. ``manifest``: manifest.json, empty where
+    there is none.
     """
 
     name: str
@@ -38,7 +39,12 @@ class Run:
     results: dict[str, Any]
     calibration: dict[str, Any] | None = None
     training: list[dict[str, float]] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def overrides(self) -> list[str]:
+        """Of its command line."""
+        return self.manifest.get("overrides", [])
 
     def traces(self) -> list[dict[str, Any]]:
         """Rows of traces.jsonl (``reporting.traces``)."""
@@ -123,7 +129,7 @@ def read_run(folder: Path) -> Run:
         results=read_json(folder / RESULTS),
         calibration=read_json(calibration) if calibration.exists() else None,
         training=_epochs(training) if training.exists() else [],
-        overrides=read_json(manifest).get("overrides", []) if manifest.exists() else [],
+        manifest=read_json(manifest) if manifest.exists() else {},
     )
 
 

@@ -1,7 +1,8 @@
-"""How sure an accuracy is, and whether one system really beats another: a paired bootstrap."""
+"""How sure an accuracy is, and whether one system really beats another."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+Z = 1.959964  # of a normal distribution, LEVEL lies within so many standard errors
 CHUNK = 500  # resamples drawn at once, so that memory stays small with many problems
 
 Problem = tuple[str, int]  # task and doc_id
@@ -34,8 +36,9 @@ class PairedBootstrap:
 
     ``scores``: each system's score of each problem, the same problems for all. A problem that is
     drawn counts for every system at once, so that what makes it hard cancels out of differences.
-    An interval is of no width where all of a system's grades are equal: then the problems are too
-    few to tell. Raises ValueError where systems answered different problems, or none.
+    An accuracy of problems that are right or wrong has Wilson's interval, which holds near 0 and
+    100 % too. Where two systems' grades never differ, their difference is known as well as a share
+    of 0 in as many problems. Raises ValueError where systems answered different problems, or none.
     """
 
     def __init__(self, scores: Mapping[str, Scores], *, seed: int):
@@ -44,17 +47,30 @@ class PairedBootstrap:
         if len(answered) != 1 or not (problems := sorted(*answered)):
             raise ValueError("systems can only be compared on the same problems, one or more")
         table = np.array([[of[p] for of in scores.values()] for p in problems])
-        self.means = table.mean(axis=0)
+        self.table, self.means = table, table.mean(axis=0)
         self.resampled = _resampled_means(table, np.random.default_rng(seed))
 
     def accuracy(self, system: str) -> Estimate:
         column = self.columns[system]
+        if np.isin(self.table[:, column], (0.0, 1.0)).all():
+            return wilson(float(self.means[column]), len(self.table))
         return _estimate(self.means[column], self.resampled[:, column])
 
     def difference(self, system: str, other: str) -> Estimate:
         """How far ``system`` is above ``other``."""
         a, b = self.columns[system], self.columns[other]
+        if (self.table[:, a] == self.table[:, b]).all():
+            most = wilson(0.0, len(self.table)).high
+            return Estimate(0.0, -most, most)
         return _estimate(self.means[a] - self.means[b], self.resampled[:, a] - self.resampled[:, b])
+
+
+def wilson(share: float, count: int) -> Estimate:
+    """The score interval of a share of ``count`` (Wilson 1927)."""
+    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + (Z / count / 2) ** 2)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Estimate(share, min(low, share), max(high, share))  # not off by rounding at 0 and 1
 
 
 def _resampled_means(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from r2r.records import whole_file
 
 # Okabe and Ito's colours: told apart with any colour vision, and by marker without colour.
 LLM, SLM, GREY = "#D55E00", "#0072B2", "0.45"
-SERIES = (
-    ("#D55E00", "D"), ("#009E73", "s"), ("#CC79A7", "^"), ("#56B4E9", "v"),
-    ("#E69F00", "P"), ("#000000", "X"), ("#0072B2", "*"),
+Look = tuple[str, str]  # colour and marker
+ROUTERS: tuple[Look, ...] = (
+    ("#009E73", "D"), ("#CC79A7", "s"), ("#E69F00", "^"), ("#56B4E9", "v"), ("#8B6A00", "P"),
+    ("#5B3A8E", "X"), ("#000000", "*"),
 )  # fmt: skip
+OTHER: Look = ("#000000", "h")  # systems that share an answer without a router
 KINDS = {"identical": ("#0072B2", "-"), "neutral": ("#E69F00", "--"), "divergent": ("#D55E00", ":")}
 WIDTH = 5.2  # inches: a column in print; on a phone a point is about a pixel
 FORMATS = ("png", "pdf")
@@ -37,9 +40,27 @@ def figure(height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
     return made, axes
 
 
-def look(index: int) -> tuple[str, str]:
-    """Colour and marker of a series."""
-    return SERIES[index % len(SERIES)]
+def looks(routers: Iterable[str]) -> dict[str, Look]:
+    """Colour and marker of each router, the same in every figure of a page; ``routers`` in any
+    order, repeated or not."""
+    ordered = sorted(set(routers))
+    return {name: ROUTERS[index % len(ROUTERS)] for index, name in enumerate(ordered)}
+
+
+def legend_below(made: Figure, axes: Axes | None = None) -> None:
+    """What lines mean, below the axes: there it hides nothing. ``axes``: whose lines, if not all
+    axes'."""
+    found = [each.get_legend_handles_labels() for each in ([axes] if axes else made.axes)]
+    named = {
+        label: handle
+        for handles, labels in found
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    if named:
+        made.legend(
+            named.values(), named.keys(), loc="outside lower center", frameon=False, fontsize=8,
+            ncols=2,
+        )  # fmt: skip
 
 
 def save(made: Figure, folder: Path, name: str) -> None:
@@ -58,7 +79,8 @@ def _lay_out(made: Figure) -> None:
 
 
 def inline_svg(made: Figure, name: str, alt: str) -> str:
-    """The figure as an <svg> element that fills its container; ids are its own on the page."""
+    """The figure as an <svg> element that fills its container, in the page's colours of text and
+    ground; ids are its own on the page. What has a gid stays findable by it (data-series)."""
     _lay_out(made)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -66,6 +88,16 @@ def inline_svg(made: Figure, name: str, alt: str) -> str:
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    svg = _in_page_colours(svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" ', 1)
+
+
+def _in_page_colours(svg: str) -> str:
+    """Black becomes the page's text, white its ground, light grey lines a trace of the text."""
+    svg = re.sub(r"\b(fill|stroke): #000000", r"\1: currentColor", svg)
+    svg = re.sub(r"\bfill: #ffffff", "fill: none", svg)
+    svg = re.sub(r"\bstroke: #ebebeb", "stroke: currentColor; stroke-opacity: 0.12", svg)
+    svg = re.sub(r'<g id="series:([^"]*)"', r'<g data-series="\1"', svg)
+    return svg.replace("<svg ", '<svg fill="currentColor" ', 1)

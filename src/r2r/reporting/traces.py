@@ -22,6 +22,12 @@ from r2r.reporting.tables import shown
 
 LEGEND = "【…】 was written by the LLM; behind ⟵ stands the token of the SLM that it replaced."
 
+LLM_STYLE, DRAFT_STYLE = "bold black on yellow", "dim strike"
+COLOURS = Text.assemble(
+    ("highlighted", LLM_STYLE), " was written by the LLM; before it, ", ("struck", DRAFT_STYLE),
+    ", stands the token of the SLM that it replaced.",
+)  # fmt: skip
+
 
 def spans(row: dict[str, Any]) -> Iterator[tuple[str, bool, str | None]]:
     """(text, written by the LLM, the SLM's token where it was another) of neighbouring tokens.
@@ -45,8 +51,8 @@ def colored(row: dict[str, Any]) -> Text:
     text = Text()
     for piece, llm, draft in spans(row):
         if draft is not None:
-            text.append(draft.replace("\n", "⏎"), style="dim strike")
-        text.append(piece, style="bold black on yellow" if llm else "")
+            text.append(draft.replace("\n", "⏎"), style=DRAFT_STYLE)
+        text.append(piece, style=LLM_STYLE if llm else "")
     return text
 
 

@@ -6,8 +6,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +102,16 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         tags=[config.pair.name, bench.router_name, config.benchmark.name],
         logged=asdict(config),
     )
+
+    def describe() -> None:
+        about = manifest(config, bench.used(), overrides)
+        if bench.fleet:
+            about["versions"]["sglang"] = bench.fleet.version
+        write_json(folder / MANIFEST, about)
+
     failed = True
     try:
-        outcome = _stages(bench, folder, tracking)
+        outcome = _stages(bench, folder, tracking, describe)
         outcome.objective = _objective(outcome.figures, config.objective)
         failed = False
     except ConfigError:
@@ -112,10 +120,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         raise
     finally:
         tracking.finish(failed)
-    about = manifest(config, bench.used(), overrides)
-    if bench.fleet:
-        about["versions"]["sglang"] = bench.fleet.version
-    write_json(folder / "manifest.json", about)
+    describe()
     point_latest(Path(config.outputs) / "latest", folder)
     if outcome.reused:
         say("reused", ", ".join(outcome.reused))
@@ -158,7 +163,9 @@ def _objective(
     return values[0] if len(values) == 1 else values or None
 
 
-def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
+def _stages(
+    bench: Workbench, folder: Path, tracking: Tracking, describe: Callable[[], None]
+) -> Outcome:
     outcome, wanted = Outcome(folder), [s for s in STAGES if s in bench.config.stages]
     labels = "train" not in wanted or bench.needs_labels
     if "label" in wanted and labels:
@@ -181,6 +188,7 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
     if "report" in wanted:
         from r2r.stages.report import report
 
+        describe()  # the page tells it
         results = report(bench, folder)
         outcome.figures |= {
             f"{system}/{name}": float(value)
@@ -208,8 +216,9 @@ def _training_figures(bench: Workbench) -> dict[str, float]:
 
 
 def manifest(config: Config, artifacts: dict[str, str], overrides: list[str]) -> dict[str, Any]:
-    """Where results come from: overrides, artifacts, seed, versions, commit, machine."""
+    """Where results come from: overrides, artifacts, seed, date, versions, commit, machine."""
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["run.py", *sys.argv[1:]],
         "overrides": overrides,  # of this job, where the command starts several
         "seed": config.seed,

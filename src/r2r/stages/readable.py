@@ -11,27 +11,35 @@ from r2r.stages.workbench import Workbench
 CHOICES = 5  # alternatives shown of each token
 
 
-def readable(bench: Workbench, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def readable(
+    bench: Workbench, samples: Sequence[dict[str, Any]], again: Sequence[bool]
+) -> list[dict[str, Any]]:
     """Rows of ``reporting.traces`` from rows of samples.jsonl.
 
-    ``alternatives`` of the tokens that the LLM wrote in a routed answer: the SLM's likeliest
-    tokens there, as (text, probability), from one reading of the finished text.
+    ``again``: which of them the SLM reads once more. They get ``alternatives`` of the tokens that
+    the LLM wrote: the SLM's likeliest there, as (text, probability).
     """
-    decode = bench.pair.tokenizer.decode
-    routed = [sample for sample in samples if sample["system"] == "routed"]
-    others = iter(asyncio.run(_alternatives(bench, routed)) if routed else [])
+    pieces: dict[int, str] = {}
+
+    def decode(token: int) -> str:
+        if token not in pieces:
+            pieces[token] = bench.pair.tokenizer.decode([token])
+        return pieces[token]
+
+    read = [sample for sample, wanted in zip(samples, again, strict=True) if wanted]
+    others = iter(asyncio.run(_alternatives(bench, read)) if read else [])
     rows = []
-    for sample in samples:
+    for sample, wanted in zip(samples, again, strict=True):
         trace = sample["trace"]
         row = {key: value for key, value in sample.items() if key not in ("trace", "stats")}
         rows.append(
             row
             | {
-                "pieces": [decode([token]) for token in trace["tokens"]],
-                "drafts": [None if t is None else decode([t]) for t in trace["drafts"]],
+                "pieces": [decode(token) for token in trace["tokens"]],
+                "drafts": [None if t is None else decode(t) for t in trace["drafts"]],
                 "llm": trace["llm"],
                 "scores": trace["scores"],
-                "alternatives": next(others) if sample["system"] == "routed" else None,
+                "alternatives": next(others) if wanted else None,
             }
         )
     return rows

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
-from itertools import chain, islice, zip_longest
+from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
 from r2r.stages.workbench import Workbench
 
-READABLE = 24  # problems whose answers a person may want to read
-READABLE_TOKENS = 200_000  # of all their answers together: a page must stay a page
+READ = 24  # problems whose routed answers the SLM reads again, and that traces.md holds
+READABLE_TOKENS = 1_000_000  # of all answers on a page: it must stay a page
 
 
 def collect(bench: Workbench) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def report(bench: Workbench, folder: Path) -> dict[str, Any]:
     _copy(_traces(bench, list(results["systems"])), folder / TRACES)
     rows = [json.loads(line) for line in (folder / TRACES).open(encoding="utf-8")]
     told = "routed" if "routed" in results["systems"] else next(iter(results["systems"]))
-    write_traces([row for row in rows if row["system"] == told], folder / "traces.md")
+    write_traces([row for row in rows if row["system"] == told][:READ], folder / "traces.md")
     write_json(folder / RESULTS, results)
     write_report([read_run(folder)], folder)
     console.print()
@@ -134,25 +135,27 @@ def _traces(bench: Workbench, names: Sequence[str]) -> Path:
 
 def chosen(bench: Workbench, names: Sequence[str]) -> list[dict[str, Any]]:
     """The same problems of every system in readable form, the tasks in turn; as many as stay
-    within ``READABLE`` and ``READABLE_TOKENS``."""
+    within ``READABLE_TOKENS``. The first ``READ`` tell what else the SLM could have written."""
     tasks: dict[str, list[str]] = {}
-    for sample in read_samples(evaluation_folder(bench, names[0])):
-        if sample["repeat"] == 0:
-            tasks.setdefault(sample["task"], []).append(sample["id"])
-    in_turn = [key for key in chain(*zip_longest(*tasks.values())) if key is not None]
-    wanted = set(islice(in_turn, READABLE))
-    answers: dict[str, list[dict[str, Any]]] = {}
+    tokens: Counter[str] = Counter()
     for name in names:
         for sample in read_samples(evaluation_folder(bench, name)):
-            if sample["id"] in wanted and sample["repeat"] == 0:
-                answers.setdefault(sample["id"], []).append(sample)
-    rows, tokens = [], 0
-    for key in islice(in_turn, READABLE):
-        tokens += sum(len(sample["trace"]["tokens"]) for sample in answers[key])
-        if rows and tokens > READABLE_TOKENS:
-            break
-        rows += answers[key]
-    return readable(bench, rows)
+            if sample["repeat"] == 0:
+                tokens[sample["id"]] += len(sample["trace"]["tokens"])
+                if name == names[0]:
+                    tasks.setdefault(sample["task"], []).append(sample["id"])
+    in_turn = [key for key in chain(*zip_longest(*tasks.values())) if key is not None]
+    upto = accumulate(tokens[key] for key in in_turn)
+    wanted = [key for key, total in zip(in_turn, upto, strict=True) if total <= READABLE_TOKENS]
+    places = {key: place for place, key in enumerate(wanted or in_turn[:1])}
+    answers: dict[str, list[dict[str, Any]]] = {key: [] for key in places}
+    for name in names:
+        for sample in read_samples(evaluation_folder(bench, name)):
+            if sample["id"] in places and sample["repeat"] == 0:
+                answers[sample["id"]].append(sample)
+    rows = list(chain(*answers.values()))
+    again = [row["system"] == "routed" and places[row["id"]] < READ for row in rows]
+    return readable(bench, rows, again)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from r2r.errors import must_be
 from r2r.records import MANIFEST
-from r2r.reporting.traces import LEGEND, colored, marked
+from r2r.reporting.traces import COLOURS, LEGEND, colored, marked
 from r2r.stages.evaluate import evaluation_folder, read_samples, systems
 from r2r.stages.readable import readable
 from r2r.stages.screen import console
@@ -30,7 +30,7 @@ def trace(bench: Workbench) -> None:
         raise must_be("stages", f"a list with evaluate ({system} has no results yet)",
                       bench.config.stages)  # fmt: skip
     samples = list(read_samples(folder))
-    (row,) = readable(bench, [_chosen(samples, wanted.problem)])
+    (row,) = readable(bench, [_chosen(samples, wanted.problem)], [False])
     tokens, by_llm = len(row["llm"]), sum(row["llm"])
     about = f"{row['id']}, {system}: {'correct' if row['correct'] else 'wrong'}"
     console.print()
@@ -39,8 +39,7 @@ def trace(bench: Workbench) -> None:
     console.print()
     told = f"{about} (reference: {row['gold']}), {tokens} tokens, {by_llm} by the LLM"
     console.print(Text(told), soft_wrap=True)
-    if not console.is_terminal:
-        console.print(Text(LEGEND), soft_wrap=True)
+    console.print(COLOURS if console.is_terminal else Text(LEGEND), soft_wrap=True)
 
 
 def _chosen(samples: list[dict[str, Any]], problem: Any) -> dict[str, Any]:
