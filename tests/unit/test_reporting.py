@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -86,12 +87,12 @@ def test_markdown_and_latex_hold_every_row_as_it_is(run, tmp_path):
     assert (
         "| mlp @ 0.1 | 90.1 (86.7–93.4) | 18.2 | 360K | 330K | 0.24x | 90 | 2160 | here |" in text
     )
-    assert "| R2R (1.5B+32B) | 46 | - | - | 5.60B | 0.19x | - | - | [P] |" in text
+    assert "The paper" not in text  # has no such benchmark
     assert "- mlp @ 0.1 is below LLM by 5.0 points (95%: -8.0 to -3.0)" in text
     tex = (tmp_path / "table.tex").read_text()
     assert r"nano on nano\_all" in tex
     assert r"mid\_50\% & 79.0 (75.6--82.3) & 100.0" in tex
-    assert tex.count(r"\\") == 1 + 6 + 5
+    assert tex.count(r"\\") == 1 + 6
     assert "–" not in tex
 
 
@@ -108,6 +109,18 @@ def test_a_benchmark_of_the_paper_brings_its_numbers(run, tmp_path):
     run.results["benchmark"] = "aime"
     titles = [block.title for block in blocks(points([run]))]
     assert titles == ["nano on aime (300 problems)", "The paper, aime"]
+    write_tables([run], points([run]), tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| R2R (1.5B+32B) | 55 | - | - | 5.80B | - | - | - | [D] |" in text
+
+
+def test_all_benchmarks_of_the_paper_bring_its_average(run):
+    runs = [
+        replace(run, results=run.results | {"benchmark": name})
+        for name in ("aime", "livecodebench", "gpqa_diamond")
+    ]
+    titles = [block.title for block in blocks(points(runs))]
+    assert "The paper, average of its three benchmarks" in titles and len(titles) == 3 + 4
 
 
 def test_labels_do_not_overlap_and_stay_inside(run):
@@ -117,7 +130,7 @@ def test_labels_do_not_overlap_and_stay_inside(run):
     }
     (axes,) = pareto_figure(points([run])).axes
     boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == len(run.results["systems"]) - 1  # the router stands in the legend
+    assert len(boxes) == len(run.results["systems"])
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     assert all(axes.bbox.count_contains(box.corners()) == 4 for box in boxes)
 
