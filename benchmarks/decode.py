@@ -67,6 +67,7 @@ def ours(
         "tokens_per_s": written / seconds,
         "llm_share": sum(trace.count("llm") for trace in traces) / written,
         "bound": sum(watch.gigabytes() for watch in watches) / speed / seconds,
+        "kv_mb": sum(watch.kv_mb for watch in watches),
     } | parts(watches, seconds)
     if isinstance(generator, Routed):
         extends = [len(slots) for slots, _, widths in watches[1].shapes if min(widths) < 64]

@@ -37,6 +37,7 @@ class Watch:
     def __init__(self, engine: TorchEngine):
         self.engine = engine
         self.shapes: list[Shape] = []
+        self.kv_mb = 0.0  # that keys and values took at most
         self.seconds: dict[str, float] = defaultdict(float)
         self.replaced: list[tuple[Any, str]] = []
         forward = engine._forward
@@ -46,6 +47,7 @@ class Watch:
             widths = [len(job.text) - start for job, start in zip(jobs, starts, strict=True)]
             self.shapes.append(([job.place.index for job in jobs], starts, widths))
             forward(jobs)
+            self.kv_mb = max(self.kv_mb, engine.cache.nbytes / 1e6)
 
         self._put(engine, "_forward", self._timed("forward", kept))
         self._put(engine, "_hidden", self._timed("hidden", engine._hidden))
@@ -80,6 +82,8 @@ class Watch:
     @torch.inference_mode()
     def _again(self, shape: Shape) -> float:
         engine, widths = self.engine, shape[2]
+        for slot in range(engine.cache.slots):
+            engine.cache.free(slot)
         layout = Layout(engine.cache, *shape, engine.head.weight)
         ids = [4] * sum(widths)
         last = torch.tensor(widths, device=engine.device).cumsum(0) - 1

@@ -1,4 +1,4 @@
-"""Attention of requests packed into one row, each over its own slot of the KV cache.
+"""Attention of requests packed into one row, each over its own row of the KV cache.
 
 Registered with transformers under its own name: a model that uses it feeds the tokens of all
 requests as one sequence, so that its linear layers compute no padding, however many tokens each
@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from r2r.engines.torch.cache import SlotCache
+from r2r.engines.torch.cache import Pool, SlotCache
 
 NAME = "r2r_slots"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # of some models' attention
@@ -29,31 +29,45 @@ def width_class(width: int) -> int:
 
 
 class Segment:
-    """Requests of one width class [rows], attended to together as [rows or slots, width].
+    """Requests of one width class, whose texts lie in one pool, attended to together as
+    [rows, width].
 
-    Slots are read in place where few others lie between them (theirs is computed and dropped),
-    and copied together where many do.
+    ``tokens``: theirs among all of the forward; ``held``: the pool's rows, in order. Rows are read
+    in place where few others lie between them (theirs is computed and dropped), and copied together
+    where many do.
     """
 
     def __init__(
         self,
+        pool: Pool,
         tokens: slice,
-        slots: list[int],
+        held: list[int],
         starts: list[int],
         widths: list[int],
         like: torch.Tensor,
     ):
         device = like.device
-        self.tokens, self.width = tokens, max(widths)
-        low, span = slots[0], slots[-1] - slots[0] + 1
-        near = span <= 2 * len(slots)
-        self.read = slice(low, low + span) if near else torch.tensor(slots, device=device)
-        rows = [slot - low for slot in slots] if near else list(range(len(slots)))
-        self.rows = span if near else len(slots)
-        self.length = max(start + width for start, width in zip(starts, widths, strict=True))
+        pool.fit()
+        self.pool, self.tokens, self.width = pool, tokens, max(widths)
+        low, span = held[0], held[-1] - held[0] + 1
+        near = span <= 2 * len(held)
+        self.read = slice(low, low + span) if near else torch.tensor(held, device=device)
+        rows = [row - low for row in held] if near else list(range(len(held)))
+        self.rows = span if near else len(held)
+        requests = list(zip(held, starts, widths, strict=True))
+        self.length = max(start + width for _, start, width in requests)
+        # Where in the pool each token belongs.
+        self.where: tuple[torch.Tensor, torch.Tensor] | tuple[int, slice]
+        if len(requests) == 1:
+            self.where = held[0], slice(starts[0], self.length)
+            self.positions = torch.arange(starts[0], self.length, device=device)
+        else:
+            each = [(row, start + at) for row, start, width in requests for at in range(width)]
+            at, self.positions = torch.tensor(each, device=device).T
+            self.where = at, self.positions
         # Where each token lies in [rows, width]; None: exactly there already.
         self.place = None
-        if self.width > 1 or self.rows > len(slots):
+        if self.width > 1 or self.rows > len(held):
             flat = [
                 row * self.width + at
                 for row, width in zip(rows, widths, strict=True)
@@ -71,9 +85,13 @@ class Segment:
             self.mask = mask.masked_fill_(unseen, -torch.inf)[:, None]
 
     def attend(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """[tokens, heads, head_dim], over keys and values [slots, kv_heads, capacity, head_dim]."""
+        """The output [its tokens, heads, head_dim] of a forward's query [tokens, heads, head_dim],
+        key and value [kv_heads, tokens, head_dim], of which its own are kept first."""
+        tokens = self.tokens
+        keys, values = self.pool.store(layer, key[:, tokens], value[:, tokens], self.where)
+        query = query[tokens]
         given, heads, size = query.shape
         groups = heads // keys.shape[1]
         if self.place is not None:
@@ -89,7 +107,7 @@ class Segment:
             keys[self.read, :, : self.length],
             values[self.read, :, : self.length],
             attn_mask=self.mask,
-            scale=scaling,
+            scale=scale,
         )
         size = out.shape[-1]
         out = out.view(self.rows, -1, groups, self.width, size).permute(0, 3, 1, 2, 4)
@@ -99,8 +117,8 @@ class Segment:
 
 class Layout:
     """Where the tokens of one forward belong: request ``i`` feeds ``widths[i]`` tokens from
-    position ``starts[i]`` on into slot ``slots[i]``. In order of width class, then slot.
-    ``like``: any tensor of the model's dtype and device.
+    position ``starts[i]`` on into slot ``slots[i]``. In order of width class, then the slots'
+    places. ``like``: any tensor of the model's dtype and device.
     """
 
     def __init__(
@@ -111,26 +129,22 @@ class Layout:
         widths: Sequence[int],
         like: torch.Tensor,
     ):
-        self.cache = cache
-        requests = list(zip(slots, starts, widths, strict=True))
-        self.length = max(start + width for _, start, width in requests)
-        cache.reserve(self.length)
-        self.where: tuple[torch.Tensor, torch.Tensor] | tuple[int, slice]
-        if len(requests) == 1:
-            [(slot, start, _)] = requests
-            self.where = slot, slice(start, self.length)
-            self.positions = torch.arange(start, self.length, device=like.device)
-        else:
-            each = [(slot, start + at) for slot, start, width in requests for at in range(width)]
-            rows, self.positions = torch.tensor(each, device=like.device).T
-            self.where = rows, self.positions
+        ends = [start + width for start, width in zip(starts, widths, strict=True)]
+        cache.reserve(dict(zip(slots, ends, strict=True)))
+        self.length = max(ends)
+        requests = zip(map(cache.place, slots), starts, widths, strict=True)
         self.segments: list[Segment] = []
         at = 0
-        for _, group in itertools.groupby(requests, key=lambda request: width_class(request[2])):
-            slots, starts, widths = (list(column) for column in zip(*group, strict=True))
-            end = at + sum(widths)
-            self.segments.append(Segment(slice(at, end), slots, starts, widths, like))
-            at = end
+        for (_, capacity), group in itertools.groupby(
+            requests, key=lambda request: (width_class(request[2]), request[0][0])
+        ):
+            places, firsts, brought = (list(column) for column in zip(*group, strict=True))
+            tokens = slice(at, at := at + sum(brought))
+            held = [row for _, row in places]
+            pool = cache.pools[capacity]
+            self.segments.append(Segment(pool, tokens, held, firsts, brought, like))
+        every = [segment.positions for segment in self.segments]
+        self.positions = every[0] if len(every) == 1 else torch.cat(every)
 
 
 class Running:
@@ -181,11 +195,9 @@ def _attend(
     assert layout is not None
     if window is not None and layout.length > window:
         raise NotImplementedError(f"attention over more than the sliding window of {window} tokens")
-    keys, values = layout.cache.store(layer, key[0], value[0], layout.where)
     queries = query[0].transpose(0, 1)
     outs = [
-        segment.attend(queries[segment.tokens], keys, values, scaling)
-        for segment in layout.segments
+        segment.attend(layer, queries, key[0], value[0], scaling) for segment in layout.segments
     ]
     return (outs[0] if len(outs) == 1 else torch.cat(outs))[None]
 

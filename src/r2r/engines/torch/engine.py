@@ -87,7 +87,7 @@ class TorchEngine:
         self.max_prefill_tokens = max_prefill_tokens
         self.beside, self.waited = beside, 0.0
         self.cache = SlotCache(max_batch)
-        self.slots = Slots(max_batch)
+        self.slots = Slots(self.cache)
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.ids = itertools.count()
@@ -115,6 +115,7 @@ class TorchEngine:
             self._hidden(fed, Layout(self.cache, [0], [start], [len(fed)], self.head.weight))
             for start, fed in ((0, ids[:3]), (3, ids[3:]))
         ]
+        self.cache.free(0)
         given = self.head(torch.cat(parts)).float()
         tolerance = torch.finfo(self.head.weight.dtype).eps ** 0.5
         if not (given - expected).norm() <= tolerance * expected.norm():
@@ -130,6 +131,7 @@ class TorchEngine:
         asked = Request([1], [], 1, threshold=None if self.router is None else 0.0)
         layout = Layout(self.cache, [0], [0], [1], self.head.weight)
         self._pick([asked], [0], self._hidden([1], layout))
+        self.cache.free(0)
         if self.past is not None:
             self.past.forget(asked.session)
 
@@ -225,6 +227,7 @@ class TorchEngine:
                 return
             self.waiting.popleft()
             job.slot = slot
+            self.cache.reserve({slot.index: len(job.text)})
             given = len(slot.tokens)
             parent = self.slots.parent(job.request)
             if not given and parent:
@@ -251,9 +254,14 @@ class TorchEngine:
         goes alone, so that what it finds is the same to the byte whatever else is asked for."""
         limit = self.max_prefill_tokens
         widths = {job: min(len(job.text) - len(job.place.tokens), limit) for job in self.running}
+        self.cache.reserve({job.place.index: len(job.text) for job in self.running})
+
+        def order(job: Job) -> tuple[int, tuple[int, int]]:
+            return width_class(widths[job]), self.cache.place(job.place.index)
+
         groups: list[list[Job]] = []
         room = 0
-        for job in sorted(widths, key=lambda j: (width_class(widths[j]), j.place.index)):
+        for job in sorted(widths, key=order):
             alone = job.read_from is not None
             if alone or widths[job] > room:
                 groups.append([])

@@ -1,15 +1,16 @@
-"""Who holds which row of the KV cache, and who has to give one up."""
+"""Who holds which slot of the KV cache, and who has to give one up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from r2r.engines.base import Request
+from r2r.engines.torch.cache import SlotCache
 
 
 @dataclass(slots=True)
 class Slot:
-    """One row of the KV cache: whose it is and which tokens it holds."""
+    """One slot of the KV cache: whose it is and which tokens it holds."""
 
     index: int
     session: int | None = None
@@ -19,10 +20,11 @@ class Slot:
 
 
 class Slots:
-    """The rows of a KV cache, and the sessions that hold some of them."""
+    """The slots of a KV cache, and the sessions that hold some of them."""
 
-    def __init__(self, count: int):
-        self.all = [Slot(index) for index in range(count)]
+    def __init__(self, cache: SlotCache):
+        self.cache = cache
+        self.all = [Slot(index) for index in range(cache.slots)]
         self.sessions: dict[int, Slot] = {}
 
     def idle_sessions(self) -> int:
@@ -68,9 +70,14 @@ class Slots:
         """Its request has ended; a session's tokens stay."""
         slot.busy, slot.used = False, now
         if slot.session is None:
-            slot.tokens = []
+            self._empty(slot)
 
     def evict(self, session: int) -> None:
         slot = self.sessions.pop(session, None)
         if slot:
-            slot.session, slot.tokens = None, []
+            slot.session = None
+            self._empty(slot)
+
+    def _empty(self, slot: Slot) -> None:
+        slot.tokens = []
+        self.cache.free(slot.index)
