@@ -175,7 +175,7 @@ def hostile(tmp_path, port):
 @pytest.mark.slow
 def test_hostile_programs_are_contained_and_count_as_failed(tmp_path, monkeypatch):
     monkeypatch.setenv("R2R_TEST_SECRET", "secret")
-    monkeypatch.setattr(livecode, "START_S", 0.0)
+    monkeypatch.setattr(livecode, "WAIT_S", 0.0)
     monkeypatch.setattr(livecode, "TEST_S", 1.0)
     (tmp_path / "keep").write_text("mine")
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,16 @@ def test_the_program_sees_nothing_of_this_process(monkeypatch, tmp_path):
 def test_output_is_cut_off():
     result = run("while True: print('a' * 1000)")
     assert not result.ok and len(result.stdout) <= OUTPUT_BYTES
+
+
+def test_programs_side_by_side_each_have_their_processes():
+    code = "import os, time\nfor _ in '123': os.fork() or time.sleep(1) or os._exit(0)\nos.wait()"
+    with ThreadPoolExecutor(6) as pool:
+        runs = [
+            pool.submit(run_program, code, timeout_s=20, memory_mb=256, processes=4)
+            for _ in range(6)
+        ]
+    assert [each.result().reason for each in runs] == [""] * 6
 
 
 def test_its_own_folder_is_writable_and_gone_afterwards():

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from r2r.evaluation.blocks import READS_INPUT, defines, find_program
-from r2r.evaluation.programs import INSIDE, MEMORY_MB, START_S, THREADS, read_json, results
+from r2r.evaluation.programs import INSIDE, MEMORY_MB, THREADS, WAIT_S, read_json, results
 from r2r.evaluation.sandbox import run_program
 
 TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
@@ -69,9 +69,9 @@ def passes(program: str, test: Mapping[str, str], function: str) -> bool:
     if not function:
         mark = secrets.token_hex(16)
         run = run_program(
-            f"{INSIDE}\nrun({program!r}, {mark!r})\n",
+            f"{INSIDE}\nrun({program!r}, {mark!r}, {TEST_S})\n",
             given,
-            timeout_s=TEST_S + START_S,
+            timeout_s=TEST_S + WAIT_S,
             memory_mb=MEMORY_MB,
             processes=THREADS,
         )

@@ -16,7 +16,7 @@ from r2r.evaluation.sandbox import run_program
 INSIDE = Path(__file__).with_name("inside.py").read_text()
 NANO_S, NANO_MB = 5.0, 256
 CHECK_S = 3.0  # HumanEval's limit for one problem
-START_S = 2.0  # to start Python, which is no part of a limit
+WAIT_S = 10.0  # of wall time, beyond a limit of processor time: the machine may be busy
 MEMORY_MB = 1024  # the most that the contests give
 THREADS = 8  # contest programs start a thread to get a deeper stack
 
@@ -48,11 +48,13 @@ def results(
     contest: bool = False,
 ) -> list | None:
     """What the program's function returns for each of ``calls`` (a JSON list of texts, one JSON
-    argument a line), run in the sandbox; integers are Decimals. None where the program fails."""
+    argument a line), run in the sandbox; integers are Decimals. None where the program fails.
+
+    ``timeout_s``: of processor time."""
     mark = secrets.token_hex(16)
-    code = f"{INSIDE}\ncall({program!r}, {name!r}, {mark!r}, contest={contest})\n"
+    code = f"{INSIDE}\ncall({program!r}, {name!r}, {mark!r}, {timeout_s}, contest={contest})\n"
     run = run_program(
-        code, calls, timeout_s=timeout_s + START_S, memory_mb=memory_mb, processes=processes
+        code, calls, timeout_s=timeout_s + WAIT_S, memory_mb=memory_mb, processes=processes
     )
     _, ended, found = run.stdout.rpartition(mark)
     try:
@@ -78,7 +80,7 @@ def check_correct(text: str, doc: Mapping[str, Any]) -> bool:
     run = run_program(
         f"{INSIDE}\ncheck{asked!r}\n",
         doc["test"],
-        timeout_s=CHECK_S + START_S,
+        timeout_s=CHECK_S + WAIT_S,
         memory_mb=MEMORY_MB,
         processes=THREADS,
     )
