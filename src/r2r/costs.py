@@ -26,6 +26,8 @@ from dataclasses import astuple, dataclass
 
 from r2r.trace import Trace
 
+COSTS_VERSION = 1  # params, share, cost and tokens of traces
+
 
 @dataclass(frozen=True, slots=True)
 class Params:

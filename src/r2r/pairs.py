@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import GenerationConfig, PretrainedConfig
 
+PAIR_VERSION = 1  # what a pair's files are found to say
+PROMPT_VERSION = 1  # a question as token ids
 PROBES = (
     "Then 12+30=42.\nSo the answer is \\boxed{42}.",
     "def f(x):\n    return x ** 2  # caf\u00e9, \u6570\u5b66, \U0001f600",
@@ -250,8 +252,8 @@ class ModelPair:
         self.keys = {name: f"pair.{name}" for name in ("slm", "llm")}
         self.keys |= {name: f"pair.middle.{name}" for name in config.middle}
         self.identities = {name: identity(m, self.keys[name]) for name, m in self.models.items()}
-        code = [file_hash(Path(__file__)), version("transformers"), version("tokenizers")]
-        self.kept = known / fingerprint([self.identities, asdict(config), code]) / MANIFEST
+        steps = [PAIR_VERSION, version("transformers"), version("tokenizers")]
+        self.kept = known / fingerprint([self.identities, asdict(config), steps]) / MANIFEST
         self.found = read_json(self.kept) if self.kept.exists() else self._checked()
         self.route_id: int = self.found["route_id"]
         self.context_length: int = self.found["context_length"]

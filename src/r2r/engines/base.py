@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from r2r.trace import TokenSignals
 
+ENGINE_VERSION = 1  # what a model's greedy tokens and its readings are, whichever engine runs it
+
 EndReason = Literal["divergent", "eos", "stop", "budget"]
 
 

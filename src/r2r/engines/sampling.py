@@ -8,6 +8,8 @@ import torch
 
 from r2r.engines.base import Sampling
 
+SAMPLING_VERSION = 1  # the tokens that a seed draws
+
 
 def uniform(seed: int, position: int) -> float:
     """A draw in [0, 1) that depends on nothing but the answer's seed and the token's position,

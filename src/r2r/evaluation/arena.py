@@ -18,6 +18,7 @@ from r2r.evaluation.adapter import Answer
 from r2r.labeling.judge import HttpJudge
 from r2r.progress import Progress
 
+ARENA_VERSION = 1  # what the judge is asked, and the score of its verdicts
 JUDGE_KEY = "benchmark.judge"
 REPLY_TOKENS = 4096  # the judge first answers the question itself
 VERDICT = re.compile(r"\[\[\s*(A>>B|A>B|A=B|B>A|B>>A)\s*\]\]")

@@ -6,6 +6,8 @@ import re
 
 from r2r.evaluation.equality import equal
 
+BOXED_VERSION = 1  # which boxed answers are right, math-verify's part included
+LETTER_VERSION = 1  # which letters are right
 THINK_END = "</think>"
 LONGEST_ANSWER = 500  # characters in a box; a longer one is no answer to these benchmarks
 BOXED_LETTER = re.compile(

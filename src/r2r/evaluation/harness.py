@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures
 from r2r.evaluation.sandbox import run_program
-from r2r.evaluation.sources import PREFIX, SOURCES, data_key, local_file, problems, splits
+from r2r.evaluation.sources import (
+    PREFIX,
+    SOURCES,
+    data_key,
+    local_file,
+    problems,
+    splits,
+    versions,
+)
 from r2r.records import file_hash
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from r2r.evaluation.adapter import R2RLM
     from r2r.progress import Progress
 
+EVALUATION_VERSION = 1  # requests and their seeds, rows of samples, figures
 TASKS = Path(__file__).parent / "tasks"
 
 
@@ -128,6 +137,15 @@ def data_identity(benchmark: BenchmarkConfig, split: str = "test") -> dict[str, 
                 hub = [source.hub, source.subset, source.splits.get(part)]
                 identity[data_key(task, part)] = file_hash(path) if path else hub
     return identity
+
+
+def task_versions(benchmark: BenchmarkConfig, split: str) -> dict[str, dict[str, int]]:
+    """Of each task's own steps, by its name."""
+    return {task: versions(task) for task in split_tasks(benchmark, split)}
+
+
+def is_judged(benchmark: BenchmarkConfig, split: str) -> bool:
+    return any(SOURCES[task].judged for task in split_tasks(benchmark, split))
 
 
 def load_tasks(benchmark: BenchmarkConfig, split: str) -> dict[str, Any]:

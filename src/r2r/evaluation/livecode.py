@@ -15,6 +15,7 @@ from r2r.evaluation.blocks import READS_INPUT, defines, find_program
 from r2r.evaluation.programs import INSIDE, MEMORY_MB, THREADS, WAIT_S, read_json, results
 from r2r.evaluation.sandbox import run_program
 
+LIVECODE_VERSION = 1  # LiveCodeBench's tests, and which programs pass them
 TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 AROUND_TEXT = ("PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP")
 TEST_S = 6.0  # LiveCodeBench's limit for one test

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r2r.errors import ConfigError
 from r2r.evaluation import rows
 from r2r.evaluation.files import read_rows
+from r2r.evaluation.graders import BOXED_VERSION, LETTER_VERSION
+from r2r.evaluation.livecode import LIVECODE_VERSION
+from r2r.evaluation.programs import PROGRAMS_VERSION
 from r2r.evaluation.rows import IDS, Row
 
 NANO = Path(__file__).parent.parent / "assets" / "nano" / "data"
+Grader = Literal["boxed", "letter", "programs", "livecode", "arena"]
 PREFIX = "r2r_"  # of our tasks' names in lm-eval, which has a gsm8k of its own
 BASELINE = "baseline"  # a split that holds what the judged answers are compared with
 
@@ -24,7 +28,7 @@ class Source:
     ``splits``: the hub's name of each split, or the files of the hub's repository that hold it.
     ``keep``: whether a row counts in a split. ``read``: the row as a problem. ``member`` and
     ``password_env``: where local files may be an archive. ``runs_code``: grading runs what the
-    model wrote; ``judged``: a judge grades.
+    model wrote; ``judged``: a judge grades. ``grader``: which of ours tasks/ names.
     """
 
     packaged: Path | None = None
@@ -37,6 +41,30 @@ class Source:
     password_env: str | None = None
     runs_code: bool = False
     judged: bool = False
+    grader: Grader = "boxed"
+    version: int = 1  # of its prompt and of how its rows are read
+
+
+def versions(task: str) -> dict[str, int]:
+    """Of the steps from a task's rows to its grades."""
+    source = SOURCES[task]
+    return {"task": source.version, source.grader: _grader_version(source.grader)}
+
+
+def _grader_version(grader: str) -> int:
+    if grader == "arena":
+        from r2r.evaluation.arena import ARENA_VERSION  # imports lm-eval
+
+        return ARENA_VERSION
+    return {
+        "boxed": BOXED_VERSION,
+        "letter": LETTER_VERSION,
+        "programs": PROGRAMS_VERSION,
+        "livecode": LIVECODE_VERSION,
+    }[grader]
+
+
+GRADERS: dict[str, Grader] = {"math": "boxed", "qa": "letter", "code": "programs"}  # of nano
 
 
 def _nano(family: str) -> Source:
@@ -45,6 +73,7 @@ def _nano(family: str) -> Source:
         keep=lambda row, split: row.fields.get("family") == family,
         read=rows.nano,
         runs_code=family == "code",
+        grader=GRADERS[family],
     )
 
 
@@ -56,6 +85,7 @@ def _gpqa(subset: str) -> Source:
         read=rows.gpqa,
         member=f"{subset}.csv",
         password_env="GPQA_PASSWORD",
+        grader="letter",
     )
 
 
@@ -85,12 +115,14 @@ SOURCES = {
         splits={"test": "test"},
         keep=lambda row, split: row("error_type") == "ok",
         read=rows.mmlu_redux,
+        grader="letter",
     ),
     "humaneval": Source(
         hub="openai/openai_humaneval",
         splits={"test": "test"},
         read=rows.human_eval,
         runs_code=True,
+        grader="programs",
     ),
     "livecodebench": Source(
         hub="livecodebench/code_generation_lite",
@@ -98,6 +130,7 @@ SOURCES = {
         keep=lambda row, split: "2024-08-01" <= row.text("contest_date") < "2025-02-01",
         read=rows.live_code,
         runs_code=True,
+        grader="livecode",
     ),
     "arena_hard": Source(
         hub="lmarena-ai/arena-hard-auto",
@@ -107,6 +140,7 @@ SOURCES = {
         },
         read=rows.arena,
         judged=True,
+        grader="arena",
     ),
     "bespoke_stratos": Source(
         hub="bespokelabs/Bespoke-Stratos-17k",

@@ -14,6 +14,8 @@ from r2r.errors import must_be
 from r2r.generators.stopping import StopStrings, cut
 from r2r.trace import FinishReason, Step, Trace
 
+GENERATION_VERSION = 1  # budgets, ends and text of an answer, whoever writes it
+
 
 @dataclass(slots=True)
 class Prompt:

@@ -9,6 +9,8 @@ from r2r.engines.base import Engine, Request
 from r2r.generators.base import Generator, Prompt, ended, finish
 from r2r.trace import FinishReason, Step
 
+ROUTED_VERSION = 1  # who writes which token
+
 
 class Routed(Generator):
     """The SLM writes until the router finds its token divergent; the LLM writes that one token.

@@ -9,6 +9,8 @@ from r2r.engines.base import Engine, Request
 from r2r.generators.base import Generator, Prompt, finish
 from r2r.trace import FinishReason, Source, Step
 
+SINGLE_VERSION = 1  # one model's answer as a trace
+
 
 class Single(Generator):
     """Writes every token with one engine, counted as ``source``."""

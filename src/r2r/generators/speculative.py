@@ -11,6 +11,7 @@ from r2r.errors import must_be
 from r2r.generators.base import Generator, Prompt, ended
 from r2r.trace import FinishReason, Step
 
+SPECULATIVE_VERSION = 1  # which drafts are kept
 ANY = 0  # stands behind the last draft, so that the LLM's signals for what comes next are read
 
 

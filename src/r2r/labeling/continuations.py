@@ -13,6 +13,7 @@ from r2r.labeling.respond import Response
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Comparison
 
+CONTINUATIONS_VERSION = 1  # what the LLM writes after a fork, and the sentences compared
 RESPONSES_AT_ONCE = 8  # each keeps one session of the LLM
 CONTINUATIONS_AT_ONCE = 64  # of one response; each holds a copy of its token ids
 CONTEXT_TOKENS = 1024  # of the answer before the sentence: what a verifier is shown

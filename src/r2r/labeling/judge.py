@@ -19,6 +19,7 @@ from r2r.labeling.verify import Comparison, Verdict
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+JUDGE_VERSION = 1  # what a judge is asked, and how its replies are read
 ANSWER_TOKENS = 16
 ENGINE_CONCURRENCY = 64
 PROMPT = """\

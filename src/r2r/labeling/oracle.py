@@ -14,6 +14,8 @@ from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Verdict, Verifier
 from r2r.trace import FinishReason, Step
 
+ORACLE_VERSION = 1  # what the labelling rule writes, token by token
+
 
 class Oracle(Generator):
     """At each position both models write a token; where they differ, the labelling rule decides.

@@ -10,6 +10,8 @@ from r2r.engines.base import Engine
 from r2r.errors import must_be
 from r2r.labeling.respond import Response
 
+READ_VERSION = 1  # the columns of a reading, what is judged and what masked
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

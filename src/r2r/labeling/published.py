@@ -21,6 +21,7 @@ from r2r.records import MANIFEST, fingerprint, whole_folder, write_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PUBLISHED_VERSION = 1  # a published training set as labels of ours
 KEY = "labeler.path"
 SCALARS = ("token_id", "data_id", "divergent", "small_token", "real_token", "mismatch", "mask")
 LISTS = {"small_logits": "float32", "small_indices": "int64", "small_last_hidden_states": "float32"}

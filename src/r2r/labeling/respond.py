@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from r2r.engines.base import Engine, Request
 from r2r.labeling.concurrent import map_bounded
 
+RESPOND_VERSION = 1  # which of the LLM's answers are kept
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from r2r.engines.base import StopCheck
 
+SENTENCES_VERSION = 1  # where a sentence ends
 ENDINGS = frozenset(".!?\n。！？")
 LONGEST_ENDING = 4  # characters; a longer token that ends in a full stop may be code or a number
 OPENING, CLOSING = "([{（［｛【「『“《", ")]}）］｝】」』”》"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+EQUIVALENCE_VERSION = 1  # which sentences say the same, by rule
 # disputed: the judge changed its mind with the order. It counts as divergent: a wrong "neutral"
 # costs accuracy, a wrong "divergent" only a call of the larger model.
 # unverified: no readable verdict; the token gets no label.

@@ -21,6 +21,7 @@ class Router(torch.nn.Module):
     learns: bool = False
     balanced: bool = True
     window: int = 1
+    version: int = 1  # raised when a class gives other scores, or another start to train from
 
     def score(self, signals: TokenSignals) -> torch.Tensor:
         """Score of each position [batch] float32, higher = more likely divergent."""

@@ -36,6 +36,11 @@ class Description:
     def max_score(self) -> float:
         return checked_router(self.config)[0].max_score
 
+    @property
+    def version(self) -> int:
+        """Of the router's class."""
+        return checked_router(self.config)[0].version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedRouter(Description):

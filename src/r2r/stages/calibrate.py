@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from r2r.errors import must_be
-from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.charts import threshold_figure
 from r2r.reporting.page import FIGURES
 from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
+from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
-from r2r.stages.code import code_hash
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
 from r2r.stages.workbench import Workbench
@@ -24,19 +24,8 @@ SCORES = "scores.npz"
 SPLIT = "test"  # no training and no threshold has seen it
 
 
-def router_id(bench: Workbench) -> str:
-    """What tells the run's router from others: heuristics have no weights, only options."""
-    router = bench.described_router
-    return fingerprint([router.config, router.digest])
-
-
 def calibration_folder(bench: Workbench) -> Path:
-    decides = {
-        "router": router_id(bench),
-        "labels": bench.labels_folder.name,
-        "code": code_hash("calibration"),
-    }
-    return bench.artifacts / "calibration" / fingerprint(decides)
+    return fingerprints.calibration(bench).folder
 
 
 def calibrate(bench: Workbench, run: Path) -> bool:
@@ -69,7 +58,7 @@ def calibrate(bench: Workbench, run: Path) -> bool:
 
 def measured_points(bench: Workbench) -> list[Point]:
     """What the finished runs below outputs measured with the run's router."""
-    mine = router_id(bench)
+    mine = fingerprints.router_id(bench)
     runs = runs_at(Path(bench.config.outputs))
     same = [run for run in runs if run.results.get("router_id") == mine]
     return [p for p in points(same) if p.threshold is not None]

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2r.chat import render
-from r2r.config import EngineConfig
 from r2r.costs import Params, summary, trace_stats
 from r2r.generators.base import Generator
 from r2r.generators.query import QUERY_ROUTERS
 from r2r.generators.saved import Saved
 from r2r.journal import Journal, forget
-from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
-from r2r.stages.code import code_hash
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
 
 if TYPE_CHECKING:
-    from r2r.config import BenchmarkConfig
     from r2r.evaluation.adapter import R2RLM
 
 SAMPLES = "samples.jsonl"
@@ -42,72 +40,7 @@ def systems(bench: Workbench) -> list[str]:
 
 
 def evaluation_folder(bench: Workbench, system: str, split: str = "test") -> Path:
-    from r2r.evaluation.harness import data_identity
-
-    config = bench.config
-    benchmark = _benchmark(bench, split)
-    decides = {
-        "system": _who(bench, system),
-        "source": "slm" if system == "slm" else "llm",
-        "declared_params": {n: m.params_b for n, m in bench.pair.models.items()},
-        "route_id": bench.pair.route_id,
-        "context": bench.pair.context_length,
-        "max_batch": config.engine.max_batch,
-        "engine": _engine_identity(config.engine),
-        "benchmark": asdict(benchmark),
-        "data": data_identity(benchmark, split),
-        "seed": config.seed,
-        "code": code_hash("evaluation"),
-    }
-    return bench.artifacts / "evaluation" / fingerprint(decides)
-
-
-def _engine_identity(engine: EngineConfig) -> dict[str, Any]:
-    """What of an engine shows in answers or speed. Labels and routers are the same from any."""
-    if engine.sglang is None:
-        return {"name": engine.name, "patience": engine.patience, "compile": engine.compile}
-    settings = asdict(engine.sglang)
-    for name in ("python", "start_s", "silence_s", "down_s"):
-        del settings[name]
-    for place in ("slm", "llm", "middle", "judge"):
-        del settings[place]["url"]
-    return settings | {"name": engine.name, "device": engine.device}
-
-
-def _who(bench: Workbench, system: str) -> dict[str, Any]:
-    """What decides a system's answers, beside what decides all systems'."""
-    config, pair = bench.config, bench.pair
-    if system == "routed" and bench.oracle:
-        rule = {"labeler": bench.labelling, "code": code_hash("labels")}
-        return {"pair": pair.identity(), "oracle": rule}
-    if system == "routed":
-        router = bench.described_router
-        return {
-            "pair": pair.identity(),
-            "router": [router.config, router.digest],
-            "threshold": bench.threshold,
-        }
-    if system == "speculative":
-        return {"pair": pair.identity(), "draft_tokens": config.speculative.draft_tokens}
-    if system in QUERY_ROUTERS:
-        from r2r.stages.query_level import query_folder
-
-        matched = config.query_level.threshold == "auto"
-        needed = ("slm", "llm", "routed") if matched else ("slm", "llm")
-        return {
-            "query": query_folder(bench, system).name,
-            "threshold": config.query_level.threshold,
-            "answers": [evaluation_folder(bench, name).name for name in needed],
-        }
-    return {"model": pair.identities[system]} | pair.shared_identity()
-
-
-def _benchmark(bench: Workbench, split: str) -> BenchmarkConfig:
-    if split == "test":
-        return bench.config.benchmark
-    from r2r.stages.query_level import training_benchmark
-
-    return training_benchmark(bench)
+    return fingerprints.evaluation(bench, system, split).folder
 
 
 def evaluate(bench: Workbench) -> list[str]:
@@ -174,7 +107,7 @@ def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
         inner, params = make_generator(bench, system)
         generator = Saved(inner=inner, journal=journal, progress=progress)
         lm = language_model(bench, generator, params)
-        graded = run_harness(lm, _benchmark(bench, split), split, progress)
+        graded = run_harness(lm, fingerprints.benchmark_of(bench, split), split, progress)
         if generator.cleared:
             told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
             say("evaluate", f"{told}: made again")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r2r.config import BenchmarkConfig
 from r2r.costs import Params, summary
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures, problem_scores
@@ -27,10 +24,10 @@ from r2r.generators.query.scorers import (
     load_scorer,
     save_scorer,
 )
-from r2r.records import MANIFEST, fingerprint, folder_hash, read_json, write_json
+from r2r.records import MANIFEST, read_json, write_json
+from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
-from r2r.stages.code import code_hash
-from r2r.stages.evaluate import evaluated, evaluation_folder, read_samples, write_samples
+from r2r.stages.evaluate import evaluated, read_samples, write_samples
 from r2r.stages.screen import say
 from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
@@ -41,23 +38,8 @@ LEAST = 10  # training prompts of each kind
 Row = dict[str, Any]
 
 
-def graded_models(bench: Workbench, system: str) -> list[str]:
-    """Whose answers to the training prompts a query-level router learns from, the LLM's last."""
-    return ["slm", *(bench.config.pair.middle if system == "query_mf" else ()), "llm"]
-
-
 def query_folder(bench: Workbench, system: str) -> Path:
-    models, encoder = graded_models(bench, system), bench.config.query_level.encoder
-    if encoder is not None and Path(encoder).is_dir():
-        encoder = folder_hash(Path(encoder))
-    decides = {
-        "system": system,
-        "graded": [evaluation_folder(bench, model, "train").name for model in models],
-        "encoder": encoder,
-        "seed": bench.config.seed,
-        "code": code_hash("query"),
-    }
-    return bench.artifacts / "query" / fingerprint(decides)
+    return fingerprints.query(bench, system).folder
 
 
 def load_query_router(bench: Workbench, system: str) -> QueryRouter:
@@ -89,22 +71,13 @@ def train_query_router(bench: Workbench, system: str) -> None:
     say("evaluate", f"{told}, AUROC {metrics['auroc']:.3f}", reused)
 
 
-def training_benchmark(bench: Workbench) -> BenchmarkConfig:
-    """The benchmark's train split, as many problems as labelling takes, each answered once."""
-    from r2r.evaluation.harness import split_tasks
-
-    benchmark, limit = bench.config.benchmark, bench.config.labeler.prompts.limit
-    each = None if limit is None else math.ceil(limit / len(split_tasks(benchmark, "train")))
-    return replace(benchmark, limit=each, repeats=1)
-
-
 def _train(bench: Workbench, system: str, folder: Path) -> None:
     import torch
     from torchmetrics.functional.classification import binary_auroc
 
     rows = {
         model: list(read_samples(evaluated(bench, model, "train")))
-        for model in graded_models(bench, system)
+        for model in fingerprints.graded_models(bench, system)
     }
     right = np.array([[row["correct"] for row in each] for each in rows.values()]).T
     wins = (right[:, -1] & ~right[:, 0]).astype(int)

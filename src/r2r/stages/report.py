@@ -12,16 +12,16 @@ from typing import Any
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import problem_scores
-from r2r.records import MANIFEST, fingerprint, read_json, whole_file, write_json
+from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, read_run
 from r2r.reporting.statistics import PairedBootstrap
 from r2r.reporting.tables import results_table
 from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
+from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
-from r2r.stages.calibrate import calibration, router_id
-from r2r.stages.code import code_hash
+from r2r.stages.calibrate import calibration
 from r2r.stages.evaluate import SAMPLES, evaluation_folder, read_samples, systems
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
@@ -49,7 +49,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
         "pair": config.pair.name,
         "benchmark": config.benchmark.name,
         "router": bench.router_name,
-        "router_id": router_id(bench) if on_labels else None,
+        "router_id": fingerprints.router_id(bench) if on_labels else None,
         "threshold": bench.threshold if "routed" in found and not bench.oracle else None,
         "validation": _validation(bench) if on_labels else None,
         "seed": config.seed,
@@ -119,18 +119,16 @@ def report_over(patterns: Sequence[str], folder: Path) -> None:
 
 def _traces(bench: Workbench, names: Sequence[str]) -> Path:
     """The file of ``chosen``; an artifact, because the SLM reads the answers for it."""
-    answers = {name: evaluation_folder(bench, name).name for name in names}
-    decides = [list(names), answers, code_hash("traces")]
+    key = fingerprints.traces(bench, names)
 
     def make(to: Path) -> None:
         with whole_file(to / TRACES) as path, path.open("w", encoding="utf-8") as file:
             for row in chosen(bench, names):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        write_json(to / MANIFEST, {"answers": answers})
+        write_json(to / MANIFEST, {"answers": key.decides["answers"]})
 
-    folder = bench.artifacts / "traces" / fingerprint(decides)
-    artifact("report", folder, bench.config.force, make)
-    return folder / TRACES
+    artifact("report", key.folder, bench.config.force, make)
+    return key.folder / TRACES
 
 
 def chosen(bench: Workbench, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,8 @@ from r2r.pairs import (
     locate,
     token_count,
 )
-from r2r.records import MANIFEST, fingerprint
-from r2r.stages.code import code_hash
+from r2r.records import MANIFEST
+from r2r.stages import fingerprints
 from r2r.stages.screen import say
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ class Workbench:
         if engine.name == "sglang" and engine.device == "cpu":
             raise must_be("engine.device", "cuda for SGLang's speculative decoding", "cpu")
 
-    # Fingerprints: what decides each artifact's content.
+    # What is made of what.
 
     @cached_property
     def queries(self) -> list[tuple[str, str]]:
@@ -243,32 +242,9 @@ class Workbench:
         asked = benchmark_prompts(self.config.benchmark, "train")
         return asked[: prompts.limit] if prompts.limit else asked
 
-    @property
-    def labelling(self) -> dict[str, Any]:
-        """What decides labels, of the labeler's config."""
-        decides = asdict(self.config.labeler)
-        del decides["executor"], decides["ray"]
-        return decides
-
     @cached_property
     def labels_folder(self) -> Path:
-        labeler = self.config.labeler
-        if labeler.path:
-            from r2r.labeling.published import source_identity
-
-            shares = [labeler.validation_share, labeler.test_share]
-            copied = [self.pair.identity()["slm"], source_identity(labeler.path), shares]
-            return self.artifacts / "labels" / fingerprint([*copied, code_hash("labels")])
-        decides = {
-            "pair": self.pair.identity(),
-            "think": [self.config.pair.think_start, self.config.pair.think_end],
-            "route_id": self.pair.route_id,
-            "labeler": self.labelling,
-            "max_batch": self.config.engine.max_batch,
-            "queries": self.queries,
-            "code": code_hash("labels"),
-        }
-        return self.artifacts / "labels" / fingerprint(decides)
+        return fingerprints.labels(self).folder
 
     @property
     def oracle(self) -> bool:
@@ -293,17 +269,7 @@ class Workbench:
 
     @cached_property
     def router_folder(self) -> Path:
-        trainer = asdict(self.config.trainer)
-        for where in ("accelerator", "devices", "strategy", "num_workers"):
-            del trainer[where]
-        decides = {
-            "labels": self.labels_folder.name if self.needs_labels else self.pair.identity(),
-            "router": self.config.router,
-            "trainer": trainer if self.needs_labels else None,
-            "seed": self.config.seed,
-            "code": code_hash("router"),
-        }
-        return self.artifacts / "router" / fingerprint(decides)
+        return fingerprints.router(self).folder
 
     # Routers.
 
