@@ -92,12 +92,12 @@ def assert_same(one: Path, other: Path) -> None:
     assert numbers(results(one)) == numbers(results(other))
 
 
-def same_answers(ones: list[dict], others: list[dict]) -> None:
-    """Token by token; scores to 1e-5, since the order of a batch decides their last bits."""
+def same_answers(ones: list[dict], others: list[dict], atol: float = 1e-5) -> None:
+    """Token by token; scores to ``atol``, since the order of a batch decides their last bits."""
     for one, other in zip(ones, others, strict=True):
         scores = [np.array(row["trace"].pop("scores"), float) for row in (one, other)]
         assert one == other
-        np.testing.assert_allclose(*scores, atol=1e-5)
+        np.testing.assert_allclose(*scores, atol=atol)
 
 
 def same_files(one: Path, other: Path) -> None:

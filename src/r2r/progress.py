@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from r2r.eta import ahead, pace
+from r2r.eta import EVEN, ahead, pace
 
 UNLIMITED = float("inf")
 
@@ -76,6 +76,7 @@ class Progress:
 
     doing: str = ""
     note: str = ""
+    even: float = EVEN["cpu"]  # of the device, see ``eta``
     clock: Callable[[], float] = time.monotonic
     total: int = 0
     width: int = 1
@@ -148,7 +149,7 @@ class Progress:
         limits = np.array([state.limit for _, state in items])
         done = int(finished.sum() + moving.sum())
         expected = eta = None
-        speed = pace(seconds, tokens)
+        speed = pace(seconds, tokens, self.even)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
         elif len(finished) and speed:

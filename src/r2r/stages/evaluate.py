@@ -98,7 +98,13 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
 def _score(bench: Workbench, system: str, folder: Path, split: str) -> None:
     _clear_old(folder)
     with (
-        watch("evaluate", bench.config.stages, system, folder=folder) as progress,
+        watch(
+            "evaluate",
+            bench.config.stages,
+            system,
+            folder=folder,
+            device=bench.config.engine.device,
+        ) as progress,
         Journal(folder / ANSWERS) as journal,
     ):
         from r2r.evaluation.harness import evaluate as run_harness

@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from r2r.eta import EVEN
 from r2r.progress import Progress
 from r2r.records import write_json
 from r2r.stages.screen import console, place, say
@@ -33,12 +34,14 @@ def watch(
     what: str = "",
     *,
     folder: Path | None = None,
+    device: str = "cpu",
 ) -> Iterator[Progress]:
     """The progress of a stage, one of the run's ``stages``, shown until the block ends.
 
-    ``what`` it works on; ``folder``: where ``progress.json`` is kept up to date meanwhile.
+    ``what`` it works on; ``folder``: where ``progress.json`` is kept up to date meanwhile;
+    ``device``: where the models run.
     """
-    progress = Progress(doing="loading the models")
+    progress = Progress(doing="loading the models", even=EVEN[device.partition(":")[0]])
     screen = _Screen(f"{place(stage, stages)}{stage} {what}".rstrip(), progress)
     over = threading.Event()
     file = folder / FILE if folder is not None else None
