@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 
+from r2r.evaluation.boxes import boxes
 from r2r.evaluation.equality import equal
+from r2r.evaluation.values import clean, same, value
 
 BOXED_VERSION = 1  # which boxed answers are right, math-verify's part included
 LETTER_VERSION = 1  # which letters are right
 THINK_END = "</think>"
 LONGEST_ANSWER = 500  # characters in a box; a longer one is no answer to these benchmarks
+STATED_NUMBER = re.compile(
+    r"####[ \t]{0,9}([^\s#][^\n]*)"
+    r"|\b(?i:answer)(?:[ \t*_]{1,9}is|[ \t*_]{0,9}:)[ \t:*_$\\(]{0,9}"
+    r"(-?[0-9][0-9,]*(?:\.[0-9]+)?%?)"
+)  # as GSM8K's solutions end, and as lm-eval's gsm8k and gsm8k_cot read answers
 BOXED_LETTER = re.compile(
     r"(?:\\(?:text|mathrm|mathbf|textbf)\s*\{)?\s*\(?([A-Za-z])(?:\s*|[).:}].*)", re.DOTALL
 )
@@ -31,31 +38,33 @@ def answer_text(text: str, think_end: str | None) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The contents of the last complete ``\boxed{...}`` after ``</think>``, braces nested."""
-    text = text.rpartition(THINK_END)[2]
-    for opened in reversed([match.end() for match in re.finditer(r"\\boxed\s*\{", text)]):
-        depth = 1
-        for end in range(opened, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[opened:end].strip()
-    return None
+    r"""What is in the last ``\boxed{...}`` (or ``\fbox``) that is not empty, after ``</think>``."""
+    found = boxes(text.rpartition(THINK_END)[2])
+    return found[-1][1] if found else None
 
 
 def boxed_correct(text: str, gold: str) -> bool:
-    """Whether the last box after ``</think>`` equals ``gold``, by math-verify (073 == 73)."""
+    """Whether the last box after ``</think>`` equals ``gold``: as a number however it is written
+    (073 == 73), else by math-verify."""
     answer = last_boxed(text)
-    if not answer or len(answer) > LONGEST_ANSWER:
+    return answer is not None and same_answer(answer, gold)
+
+
+def number_correct(text: str, gold: str) -> bool:
+    """``boxed_correct``; where there is no box, the last ``#### 18`` or "the answer is 18"."""
+    if last_boxed(text) is not None:
+        return boxed_correct(text, gold)
+    stated = STATED_NUMBER.findall(text.rpartition(THINK_END)[2])
+    return bool(stated) and same_answer("".join(stated[-1]), gold)
+
+
+def same_answer(answer: str, gold: str) -> bool:
+    if len(answer) > LONGEST_ANSWER:
         return False
-    if answer == gold:
+    if clean(answer) == clean(gold):
         return True
-    if is_plain(answer) and is_plain(gold):  # most answers; needs no parser
-        return int(answer) == int(gold)
-    return equal(gold, answer)
-
-
-def is_plain(number: str) -> bool:
-    return re.fullmatch(r"-?[0-9]+", number) is not None
+    one, other = value(answer), value(gold)
+    return same(one, other) if one and other else equal(gold, clean(answer))
 
 
 def letter_correct(text: str, gold: str) -> bool:

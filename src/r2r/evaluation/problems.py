@@ -11,7 +11,7 @@ from r2r.evaluation import (
     sources,
 )
 from r2r.evaluation.adapter import Answer
-from r2r.evaluation.graders import boxed_correct, letter_correct
+from r2r.evaluation.graders import boxed_correct, letter_correct, number_correct
 from r2r.evaluation.livecode import livecode_correct
 from r2r.evaluation.programs import check_correct, code_correct
 
@@ -55,6 +55,10 @@ def load(
 
 def boxed_results(doc: dict[str, Any], results: list[list[str]]) -> dict[str, Any]:
     return graded(results, lambda text: boxed_correct(text, doc["answer"]))
+
+
+def number_results(doc: dict[str, Any], results: list[list[str]]) -> dict[str, Any]:
+    return graded(results, lambda text: number_correct(text, doc["answer"]))
 
 
 def letter_results(doc: dict[str, Any], results: list[list[str]]) -> dict[str, Any]:
