@@ -155,6 +155,10 @@ def test_sampling_by_rank_is_taken_where_an_answer_is_greedy():
             {"response_format": {"type": "json_object"}},
             'response_format must be {"type": "text"}, got {"type": "json_object"}: answers',
         ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+            'response_format must be {"type": "text"}, got {"type": "json_schema"',
+        ),
         ({"tools": [{"type": "function"}]}, "tools must be an empty list, got"),
         ({"tool_choice": "required"}, 'tool_choice must be "none" or "auto", got "required"'),
         ({"guided_regex": "a+"}, "guided_regex must be left out, got"),

@@ -63,7 +63,8 @@ def _refusal(model: type[Strict], body: dict[str, Any], details: list[ErrorDetai
     first = details[0]["loc"][:1]
     places = [_place(model, one) for one in details if one["loc"][:1] == first]
     error, (path, holder) = max(
-        zip(details, places, strict=False), key=lambda both: len(both[1][0])
+        zip(details, places, strict=False),
+        key=lambda both: (both[0]["type"] != "extra_forbidden", len(both[1][0])),
     )
     param = ".".join(map(str, path))
     if error["type"] == "missing":
@@ -88,7 +89,7 @@ def _place(model: type[Strict], error: ErrorDetails) -> tuple[list[int | str], t
             path.append(part)
         elif part in inner.model_fields:
             path.append(part)
-            holder, inner, end = inner, INNER.get(part, inner), len(path)
+            holder, inner, end = inner, INNER.get(part, Strict), len(path)
     if error["type"] == "extra_forbidden":
         return [*path, str(error["loc"][-1])], inner
     return path[:end], holder

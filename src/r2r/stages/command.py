@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import r2r
+
 # A place for outputs that cannot be written is the user's to mend, like a mistyped key.
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -51,6 +53,9 @@ def _main() -> None:
 
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(CONF))
+        return
+    if "--version" in sys.argv[1:]:
+        print(f"r2r {r2r.__version__}")
         return
     import hydra
     from omegaconf import DictConfig

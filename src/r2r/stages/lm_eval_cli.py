@@ -59,7 +59,7 @@ def _evaluate(given: list[str]) -> None:
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import setup_logging
 
-    from r2r.stages.lm_eval_model import MODEL, with_our_tasks
+    from r2r.stages.lm_eval_model import MODEL, asked, with_our_tasks
 
     flags = {argument.partition("=")[0] for argument in given}
     if "list" in given and {"--tasks", "-t"} & flags:
@@ -77,6 +77,8 @@ def _evaluate(given: list[str]) -> None:
 
         with _one_line(), _unheard():
             config = EvaluatorConfig.from_cli(args)
+        if config.model == MODEL:
+            config.model_args = args.model_args = asked(config, args.device)
     with with_our_tasks(config), _one_line():
         cli.execute(args)
 

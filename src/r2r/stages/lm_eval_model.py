@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.tasks
 from lm_eval.api.registry import register_model
 
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
 from r2r.evaluation.adapter import R2RLM, no_likelihoods
 from r2r.evaluation.harness import TASKS, metadata
 from r2r.evaluation.sources import PREFIX, SOURCES
+from r2r.records import MANIFEST
 from r2r.stages.compose import SYSTEMS, compose
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
-    from r2r.config import BenchmarkConfig
+    from r2r.config import BenchmarkConfig, Config
 
 MODEL = "r2r"
 
@@ -35,44 +36,55 @@ class ConfiguredLM(R2RLM):
     ) -> R2RLM:
         from lm_eval.utils import simple_parse_args_string
 
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string))
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> R2RLM:
+        """``additional_config``, batch size and device as lm-eval has them by default, is not
+        looked at: ``asked`` has put what a user asked for into the arguments."""
         from r2r.stages.evaluate import language_model
         from r2r.stages.systems import make_generator
 
-        bench, system = workbench(arg_dict, **(additional_config or {}))
+        bench, system = workbench(arg_dict)
         generator, params = make_generator(bench, system)
         return language_model(bench, generator, params)
 
 
-def workbench(
-    model_args: dict[str, Any],
-    *,
-    batch_size: int | str | None = None,
-    max_batch_size: int | None = None,
-    device: str | None = None,
-) -> tuple[Workbench, str]:
-    """The parts that ``--model_args`` and lm-eval's own options ask for, and the system's name.
+def asked(config: EvaluatorConfig, device: str | None) -> dict[str, Any]:
+    """The arguments of the model, with what lm-eval's own options say beside them. ``device`` is
+    the command line's, since ``config`` has one where none is given; its batch size is then 1."""
+    size = config.max_batch_size or config.batch_size
+    own: dict[str, Any] = {}
+    if size != 1 and not str(size).startswith("auto"):
+        own["engine.max_batch"] = size
+    if device or config.device != type(config)().device:
+        own["engine.device"] = device or config.device
+    return own | (config.model_args or {})
 
-    Raises ConfigError where they cannot be had; nothing is loaded yet. lm-eval's batch size is 1
-    where it is not given: that and ``auto`` leave ours.
+
+def workbench(model_args: Mapping[str, Any]) -> tuple[Workbench, str]:
+    """The parts that ``--model_args`` ask for, and the system's name.
+
+    Raises ConfigError where they cannot be had; nothing is loaded yet.
     """
-    given = dict(model_args)
+    given = {"stages": ["evaluate"], **model_args}
     system = str(given.pop("system", "routed"))
-    size = max_batch_size or (None if batch_size in (None, 1, "1") else batch_size)
-    if size is not None and not str(size).startswith("auto"):
-        given.setdefault("engine.max_batch", size)
-    if device is not None:
-        given.setdefault("engine.device", device)
-    given.setdefault("stages", ["evaluate"])
-    given.setdefault("systems", [system])
-    config, router = compose([f"{key}={_override(value)}" for key, value in given.items()])
-    known = (*SYSTEMS, *config.pair.middle)
+
+    def composed(systems: list[str]) -> tuple[Config, str]:
+        both = {"systems": systems} | given
+        return compose([f"{key}={_override(value)}" for key, value in both.items()])
+
+    known = (*SYSTEMS, *composed(["slm"])[0].pair.middle)
     if system not in known:
         raise must_be("system", "one that can be scored", system, known)
+    config, router = composed([system])
     bench = Workbench(config, router)
+    own = system == "routed" and not bench.oracle and not bench.finished_router
+    if own and not (bench.router_folder / MANIFEST).exists():
+        raise ConfigError(
+            "there is no router for these --model_args yet: run.py stages=[label,train] with the"
+            " same makes it; router=trained,router.path=... names one that is there"
+        )
     bench.preflight()
     return bench, system
 
@@ -94,13 +106,7 @@ def with_our_tasks(config: EvaluatorConfig | None) -> Iterator[None]:
     model_args have it. Raises ConfigError for what can be found wrong before anything is loaded."""
     ours = None
     if config is not None and config.model == MODEL:
-        options = {
-            "batch_size": config.batch_size,
-            "max_batch_size": config.max_batch_size,
-            "device": config.device,
-        }
-        bench, _ = workbench(dict(config.model_args or {}), **options)
-        ours = bench.config.benchmark
+        ours = workbench(config.model_args or {})[0].config.benchmark
     theirs = lm_eval.tasks.TaskManager
     lm_eval.tasks.TaskManager = _manager(theirs, ours)  # type: ignore[misc]
     try:

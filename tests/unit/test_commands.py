@@ -1,0 +1,86 @@
+"""What each command says of itself, without a model and in no time."""
+
+import sys
+
+import pytest
+
+import r2r
+from r2r.stages import command, lm_eval_cli, serve
+
+COMMANDS = {
+    "run.py": (command.main, "Groups (the first is the default):"),
+    "r2r-serve": (serve.main, "serve.api_key_env"),
+    "r2r-eval": (lm_eval_cli.main, "--model_args KEY=VALUE"),
+}
+
+
+def said(monkeypatch, capsys, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    assert not COMMANDS[name][0]()
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(monkeypatch, capsys, name, flag):
+    text = said(monkeypatch, capsys, name, flag)
+    assert COMMANDS[name][1] in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_version(monkeypatch, capsys, name):
+    assert said(monkeypatch, capsys, name, "--version").startswith(f"r2r {r2r.__version__}")
+
+
+def refused(monkeypatch, capsys, tmp_path, *arguments, **model_args):
+    given = {"outputs": tmp_path, "system": "slm"} | model_args
+    listed = ",".join(f"{key}={value}" for key, value in given.items())
+    monkeypatch.setattr(sys, "argv", ["r2r-eval", "--model_args", listed, *arguments])
+    assert lm_eval_cli.main() == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("error: ")
+    return err[-1]
+
+
+OURS = ("--tasks", "r2r_nano_math")
+
+
+def test_what_r2r_eval_refuses_before_anything_is_loaded(monkeypatch, capsys, tmp_path):
+    def line(*arguments, **model_args):
+        return refused(monkeypatch, capsys, tmp_path, *arguments, **model_args)
+
+    told = line(*OURS, system="routd")
+    assert "system must be" in told and "did you mean 'routed'?" in told
+    assert "run.py stages=[label,train]" in line(*OURS, system="routed")
+    assert "did you mean 'threshold'?" in line(*OURS, thresold=0.1)
+    assert "did you mean 'r2r_nano_math'?" in line("--tasks", "nano_math")
+    assert "--include_path must be" in line(*OURS, "--include_path", str(tmp_path / "none"))
+    assert "--output_path" in line(*OURS, "--log_samples")
+    assert "engine.device must be" in line(*OURS, "--device", "cuda:9")
+    assert "engine.max_batch" in line(*OURS, "--batch_size", "-3")
+
+
+def test_tasks_of_likelihoods_are_refused_before_the_model_is_loaded(tmp_path):
+    from r2r.errors import ConfigError
+    from r2r.stages.lm_eval_model import _manager, workbench
+
+    (tmp_path / "scored.yaml").write_text(
+        "task: scored\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.jsonl'}}}}}\n"
+        "doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n"
+    )
+    (tmp_path / "rows.jsonl").write_text('{"q": "1?"}\n')
+    from lm_eval.tasks import TaskManager
+
+    bench, system = workbench({"system": "slm", "outputs": str(tmp_path)})
+    assert system == "slm"
+    manager = _manager(TaskManager, bench.config.benchmark)(
+        include_path=str(tmp_path), include_defaults=False
+    )
+    assert {"scored", "r2r_nano_math", "r2r_gsm8k"} <= set(manager.all_tasks)
+    assert "gsm8k" not in manager.all_tasks
+    with pytest.raises(ConfigError, match=r"--tasks must be tasks that generate.*'scored'"):
+        manager.load(["scored"])
