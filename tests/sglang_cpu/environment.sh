@@ -22,6 +22,7 @@ flock 9
     cp -r "$here/stub/torchvision" "$("$folder/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
     touch "$folder/.installed"
   fi
+  "$folder/bin/python" -m pip uninstall --quiet --yes r2r  # its name before r2r-routing
   "${pip[@]}" --no-deps --no-build-isolation -e "$here/../.."
 } >&2
 echo "$folder/bin/python"

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,23 @@ def test_links_between_pages_lead_somewhere():
     for page in [*DOCS, ROOT / "sweeps" / "README.md"]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+
+
+def test_nothing_advises_an_install_by_name():
+    """r2r on PyPI is another project: this one is installed from its checkout or a wheel."""
+    pages = [*DOCS, *ROOT.glob("*.md"), *(ROOT / "experiments").rglob("*.md")]
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    asks = re.compile(
+        r"\b(pip|pipx|uv|uvx)\b[^\n`]*\b(install|add|run|uvx)\b[^\n`]*['\"\s=]r2r(-routing)?\b"
+    )
+    assert asks.search("pip install 'r2r[sglang]'") and asks.search("uv add r2r")
+    for path in (*pages, *sources, ROOT / "Makefile", ROOT / "pyproject.toml"):
+        for line in path.read_text().splitlines():
+            assert not asks.search(line), f"{path.name}: {line}"
+
+
+def test_the_distributions_name_is_not_anothers():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    assert project["name"] == "r2r-routing"
+    assert set(project["scripts"]) == {"r2r-serve", "r2r-eval"}

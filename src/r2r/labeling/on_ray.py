@@ -118,7 +118,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        wanted = "serial where Ray is not installed (pip install 'r2r[ray]')"
+        wanted = "serial where Ray is not installed (pip install ray)"
         raise must_be("labeler.executor", wanted, "ray") from None
     return ray
 

@@ -107,7 +107,7 @@ class Fleet:
             raise must_be("engine.sglang.python", "a Python interpreter", python) from error
         self.version = found.strip() or None
         if self.version is None:
-            wanted = "a Python with sglang and r2r installed (pip install 'r2r[sglang]')"
+            wanted = "a Python with sglang and this package installed (docs/sglang.md)"
             raise must_be("engine.sglang.python", wanted, python)
 
     def stop(self) -> None:
