@@ -148,6 +148,7 @@ def test_the_model_tells_its_threshold(url):
     (model,) = httpx.get(f"{url}/v1/models").json()["data"]
     assert (model["id"], model["threshold"], model["max_threshold"]) == ("toy", 0.5, 1.0)
     assert httpx.get(f"{url}/v1/models/toy").json() == model
+    assert httpx.get(f"{url}/v1/models/").json()["data"] == [model]
     assert error(httpx.get(f"{url}/v1/models/other"), 404)["code"] == "model_not_found"
 
 

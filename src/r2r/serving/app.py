@@ -84,6 +84,7 @@ def build_app(served: Served, worker: Worker) -> Starlette:
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
             Route("/v1/models", models),
+            Route("/v1/models/", models),
             Route("/v1/models/{name:path}", one_model),
             Route("/openapi.json", openapi),
             Route("/health", health),
