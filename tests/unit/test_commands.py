@@ -39,6 +39,7 @@ def refused(monkeypatch, capsys, tmp_path, *arguments, **model_args):
     given = {"outputs": tmp_path, "system": "slm"} | model_args
     listed = ",".join(f"{key}={value}" for key, value in given.items())
     monkeypatch.setattr(sys, "argv", ["r2r-eval", "--model_args", listed, *arguments])
+    monkeypatch.setattr("lm_eval.utils.setup_logging", lambda: None)  # it would keep our stderr
     assert lm_eval_cli.main() == 2
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("error: ")
@@ -73,8 +74,10 @@ def test_tasks_of_likelihoods_are_refused_before_the_model_is_loaded(tmp_path):
         "doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n"
     )
     (tmp_path / "rows.jsonl").write_text('{"q": "1?"}\n')
+    import lm_eval.api.registry
     from lm_eval.tasks import TaskManager
 
+    assert lm_eval.api.registry.get_model("hf")  # lm-eval's own are still there
     bench, system = workbench({"system": "slm", "outputs": str(tmp_path)})
     assert system == "slm"
     manager = _manager(TaskManager, bench.config.benchmark)(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lm_eval.models  # lm-eval looks for its own models only where none is registered yet
 import lm_eval.tasks
 from lm_eval.api.registry import register_model
 
