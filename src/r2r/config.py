@@ -138,7 +138,7 @@ class RayConfig:
     workers: int | None = None  # null: as many as there is room for
     cpus: float = 1  # of each worker
     gpus: float = 0  # of each worker; it sees no others
-    retries: int = 3  # of a shard whose worker is lost
+    retries: int = 3  # of a query whose worker is lost
 
 
 @dataclass
@@ -150,7 +150,8 @@ class LabelerConfig:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     max_new_tokens: int = MISSING
     max_sentence_tokens: int = MISSING
-    shard_queries: int = MISSING  # queries per shard: what a killed run may have to redo
+    in_flight: int | None = None  # queries under way at once; null: engine.max_batch
+    shard_queries: int = MISSING  # queries whose labels lie in one folder
     validation_share: float = MISSING
     test_share: float = MISSING
     synonyms: dict[str, str] = field(default_factory=dict)  # equivalence: word -> what it means

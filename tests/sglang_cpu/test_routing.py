@@ -95,7 +95,7 @@ def test_labels_equal_torchs(nano, servers, tmp_path):
         engines = {"slm": nano.torch_engine("slm"), "llm": nano.torch_engine("llm")}
         if name == "sglang":
             engines = {n: nano.sglang_engine(n, s) for s, n in zip(servers, engines, strict=True)}
-        bench.engine = engines.__getitem__
+        bench.engine = lambda name, idle=0, engines=engines: engines[name]
         _label(bench, tmp_path / name)
         (shard,) = (tmp_path / name).glob("shard-*")
         made[name] = {path.name: np.load(path) for path in sorted(shard.glob("*.npy"))}

@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_finished_shards(tmp_path, monkeyp
 
     def full(self, columns):
         written.append(self)
-        if len(written) > 10:
+        if len(written) > 6:
             raise OSError(code, os.strerror(code))
         append(self, columns)
 
@@ -95,7 +95,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_finished_shards(tmp_path, monkeyp
     with pytest.raises(ConfigError, match="got a full disk") as error:
         label(tmp_path)
     assert "\n" not in str(error.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shard-00000"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "shard-00000" in left and not [name for name in left if name.startswith(".")]
     monkeypatch.undo()
     assert label(tmp_path)["counts"]["rows"] == 200
 

@@ -1,29 +1,22 @@
 import asyncio
 import json
 import math
-import signal
-import subprocess
-import sys
-from collections import deque
-from pathlib import Path
 
 import numpy as np
 import pytest
-from memory import peak
 from toy import CLOSE, END, GO, THINK, TOP, ToyEngine, decode, ids
 
 from r2r.config import LabelerConfig, PromptsConfig
 from r2r.errors import ConfigError
-from r2r.labeling.concurrent import map_bounded
-from r2r.labeling.continuations import RESPONSES_AT_ONCE
 from r2r.labeling.dataset import Labels
+from r2r.labeling.flow import SILENT, label_queries
 from r2r.labeling.labeler import PathFollowingLabeler
 from r2r.labeling.prompts import read_queries
 from r2r.labeling.respond import Query
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.shards import assign_splits
 from r2r.labeling.verify import EquivalenceVerifier
-from r2r.records import MANIFEST, folder_hash, read_json
+from r2r.records import MANIFEST, read_json
 
 PLAN = ids(
     "<think>", "So ", "1", "+", "2", "=", "3", ".\n", "Now ", "3", "+", "1", "=", "4", ".\n",
@@ -63,7 +56,7 @@ def config(**options):
 
 def labeler(
     slm=slips, llm=plan, verifier=EQUIVALENCE, named="equivalence", think=(THINK, CLOSE),
-    context=99, **options,
+    context=99, max_batch=4, **options,
 ):  # fmt: skip
     settings = config(verifier=named, **options)
     return PathFollowingLabeler(
@@ -78,14 +71,21 @@ def labeler(
         ),
         config=settings,
         context=context,
+        max_batch=max_batch,
+        in_flight=settings.in_flight or max_batch,
         think_start=think[0],
         think_end=think[1],
     )
 
 
-def label(folder, count=10, progress=None, **options):
-    asyncio.run(labeler(**options).run(queries(count), folder, progress))
+def run(made, asked, folder, progress=SILENT):
+    work = label_queries(asked, folder, made.each, made.config, made.sentences, progress)
+    asyncio.run(work)
     return read_json(folder / MANIFEST)
+
+
+def label(folder, count=10, progress=SILENT, **options):
+    return run(labeler(**options), queries(count), folder, progress)
 
 
 def column(labels, name):
@@ -154,7 +154,7 @@ def test_continuations_start_from_the_slms_token_and_stop_with_the_sentence(tmp_
     ]  # fmt: skip
     # The SLM's <end> at 18 ends its sentence at once: nothing to ask.
     assert all(request.budget == 11 for request in asked)
-    assert llm.sessions == set() and llm.most <= RESPONSES_AT_ONCE
+    assert llm.sessions == set() and llm.most <= 4
 
 
 def test_shards_do_not_change_the_labels(tmp_path):
@@ -228,64 +228,9 @@ def test_a_prompt_that_opens_the_thinking_masks_nothing_of_the_answer(tmp_path):
     answers = PLAN[1:]
     slm = ToyEngine(lambda prompt, answer: slips(prompt, PLAN[:1] + answer))
     llm = ToyEngine(lambda prompt, answer: plan(prompt, PLAN[:1] + answer))
-    asyncio.run(labeler(slm=slm, llm=llm).run(opened, tmp_path))
+    run(labeler(slm=slm, llm=llm), opened, tmp_path)
     masks = column(Labels.open(tmp_path), "mask").reshape(10, len(answers))
     assert masks.sum(axis=1).tolist() == [len(answers) - 1] * 10  # all but the one at </think>
-
-
-def test_progress_is_told_after_each_shard(tmp_path):
-    seen = []
-    label(tmp_path, progress=lambda *told: seen.append(told))
-    assert [(done, total, counts["divergent"]) for done, total, counts in seen] == [
-        (4, 10, 4), (8, 10, 8), (10, 10, 10),
-    ]  # fmt: skip
-
-
-def test_a_run_cut_short_goes_on_and_ends_with_the_same_dataset(tmp_path):
-    label(tmp_path / "whole")
-    broken = tmp_path / "broken"
-
-    class Cut(Exception):
-        pass
-
-    def cut(prompt, answer):
-        if len(prompt) > 4 and len(answer) == 9:
-            raise Cut
-        return slips(prompt, answer)
-
-    with pytest.raises(Cut):
-        label(broken, slm=cut, shard_queries=2)
-    assert not (broken / MANIFEST).exists()
-    slm = ToyEngine(slips)
-    label(broken, slm=slm, shard_queries=2)
-    assert slm.read == 8  # the first shard was kept
-    label(tmp_path / "again", shard_queries=2)
-    assert folder_hash(broken) == folder_hash(tmp_path / "again")
-
-
-KILLED = """
-import os, signal, sys
-sys.path[:0] = {path!r}
-import test_labeling as t
-from pathlib import Path
-
-def kill(prompt, answer):
-    if len(prompt) == 6 and len(answer) == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return t.slips(prompt, answer)
-
-t.label(Path({folder!r}), slm=kill)
-"""
-
-
-def test_a_killed_run_leaves_nothing_half_done(tmp_path):
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
-    script = KILLED.format(path=path, folder=str(tmp_path / "killed"))
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
-    assert any((tmp_path / "killed").glob(".shard-*"))
-    label(tmp_path / "killed")
-    label(tmp_path / "whole")
-    assert folder_hash(tmp_path / "killed") == folder_hash(tmp_path / "whole")
 
 
 def test_a_model_whose_signals_overflow_float16_is_refused(tmp_path):
@@ -308,45 +253,6 @@ def test_splits_are_by_prompt_and_none_is_empty():
     assert set(assign_splits(queries(3), config())) == {"train", "validation", "test"}
     with pytest.raises(ConfigError, match=r"labeler\.prompts must be queries for three splits"):
         assign_splits(queries(2), config())
-
-
-def test_map_bounded_keeps_order_bounds_and_laziness():
-    running, most, drawn = 0, 0, 0
-
-    def items():
-        nonlocal drawn
-        for n in range(20):
-            drawn += 1
-            yield n
-
-    async def work(n):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        assert drawn <= n + 4
-        for _ in range(n % 3):
-            await asyncio.sleep(0)
-        running -= 1
-        return n * n
-
-    assert asyncio.run(map_bounded(3, items(), work)) == [n * n for n in range(20)]
-    assert most == 3
-
-
-def test_map_bounded_raises_the_error_itself_and_leaves_no_task():
-    ended = []
-
-    async def work(n):
-        if n == 1:
-            raise ConfigError("no")
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(n)
-
-    with pytest.raises(ConfigError, match="no"):
-        asyncio.run(map_bounded(3, range(9), work))
-    assert sorted(ended) == [0, 2]
 
 
 def write(path, *rows):
@@ -378,15 +284,3 @@ def test_queries_from_a_hub_dataset(tmp_path):
     assert found == [("x0", "0?"), ("x1", "1?")]
     with pytest.raises(ConfigError, match=r"labeler\.prompts\.dataset must be .*'validation'"):
         read_queries(PromptsConfig(dataset=str(folder), split="validation"))
-
-
-@pytest.mark.slow
-def test_ten_times_the_queries_take_no_ten_times_the_memory(tmp_path):
-    def most(count):
-        asked = queries(4) * count
-        llm = ToyEngine(plan)
-        llm.requests = deque(maxlen=0)  # it remembers what it was asked
-        return peak(lambda: asyncio.run(labeler(llm=llm).run(asked, tmp_path / str(count))))
-
-    most(1)  # what is loaded once
-    assert most(20) < 1.5 * most(2)

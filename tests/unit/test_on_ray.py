@@ -7,12 +7,12 @@ import sys
 from functools import partial
 
 import pytest
-from test_labeling import EQUIVALENCE, labeler, queries
+from test_labeling import EQUIVALENCE, label, labeler, queries
 
 from r2r.config import RayConfig
 from r2r.errors import ConfigError, EngineFailed
+from r2r.labeling.flow import label_queries
 from r2r.labeling.on_ray import OnRay
-from r2r.labeling.shards import cut, label_shards
 from r2r.records import folder_hash
 
 
@@ -37,8 +37,8 @@ class Unhappy:
 def on_ray(folder, make=labeler, count=10, **options):
     serial = labeler()
     execute = OnRay(make, RayConfig(**options)).each
-    shards = cut(queries(count), serial.config)
-    asyncio.run(label_shards(shards, folder, execute, serial.sentences, "equivalence"))
+    work = label_queries(queries(count), folder, execute, serial.config, serial.sentences)
+    asyncio.run(work)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def marks(tmp_path):
 @pytest.mark.slow
 def test_lost_workers_change_nothing(tmp_path, marks):
     pytest.importorskip("ray")
-    asyncio.run(labeler().run(queries(), tmp_path / "serial"))
+    label(tmp_path / "serial")
     make = partial(labeler, verifier=Deadly(marks, times=2))
     on_ray(tmp_path / "ray", make, workers=2)
     assert len(list(marks.iterdir())) == 2

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from r2r.engines.base import Engine, Request
 from r2r.labeling.concurrent import map_bounded
-from r2r.labeling.respond import Response
+from r2r.labeling.respond import OnTokens, Response
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Comparison
 
 CONTINUATIONS_VERSION = 1  # what the LLM writes after a fork, and the sentences compared
-RESPONSES_AT_ONCE = 8  # each keeps one session of the LLM
 CONTINUATIONS_AT_ONCE = 64  # of one response; each holds a copy of its token ids
 CONTEXT_TOKENS = 1024  # of the answer before the sentence: what a verifier is shown
 
@@ -44,32 +44,37 @@ def forks_of(
 
 
 async def follow(
-    llm: Engine, forks: Sequence[Sequence[Fork]], sentences: Sentences, *, context: int
+    llm: Engine,
+    forks: Sequence[Fork],
+    sentences: Sentences,
+    *,
+    context: int,
+    parent: int,
+    turn: Callable[[], AbstractAsyncContextManager[None]],
+    on_tokens: OnTokens,
 ) -> None:
-    """Fill in the ``tail`` of every fork; ``forks`` are grouped by response.
+    """Fill in the ``tail`` of every fork of a response, which the LLM's session ``parent`` holds.
 
-    The LLM reads a response once more, in a session that its continuations name as parent: that
-    costs one prefill, and no more than a few responses occupy the engine's cache at any time.
+    ``turn()``: to be held while a continuation is written; ``on_tokens``: a request's.
     """
 
-    async def follow_response(group: Sequence[Fork]) -> None:
-        text = [*group[0].response.query.tokens, *group[0].response.tokens]
-        session = llm.new_session()
-        try:
-            await llm.prefill(text, start=len(text) - 2, session=session)
-            await map_bounded(
-                CONTINUATIONS_AT_ONCE,
-                group,
-                lambda fork: follow_one(llm, fork, sentences, context=context, parent=session),
+    async def one(fork: Fork) -> None:
+        async with turn():
+            await follow_one(
+                llm, fork, sentences, context=context, parent=parent, on_tokens=on_tokens
             )
-        finally:
-            llm.release(session)
 
-    await map_bounded(RESPONSES_AT_ONCE, [group for group in forks if group], follow_response)
+    await map_bounded(CONTINUATIONS_AT_ONCE, forks, one)
 
 
 async def follow_one(
-    llm: Engine, fork: Fork, sentences: Sentences, *, context: int, parent: int
+    llm: Engine,
+    fork: Fork,
+    sentences: Sentences,
+    *,
+    context: int,
+    parent: int,
+    on_tokens: OnTokens | None = None,
 ) -> None:
     """Fill in the ``tail`` of a fork. ``parent``: the LLM's session that holds the text before."""
     query, at = fork.response.query, fork.position
@@ -77,7 +82,9 @@ async def follow_one(
     budget = min(sentences.limit - 1, context - len(query.tokens) - len(answer))
     stop = sentences.check(fork.start, at)
     if budget > 0 and not stop(answer):
-        request = Request(query.tokens, answer, budget, parent=parent, stop=stop)
+        request = Request(
+            query.tokens, answer, budget, parent=parent, stop=stop, on_tokens=on_tokens
+        )
         answer = [*answer, *(await llm.decode(request)).tokens]
     fork.tail = answer[at : sentences.end(answer, fork.start, at)]
 

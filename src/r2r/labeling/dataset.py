@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -13,7 +14,7 @@ import numpy as np
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, file_hash, read_json
 
-DATASET_VERSION = 1  # columns, what a verdict's label is, splits
+DATASET_VERSION = 2  # columns, what a verdict's label is, splits
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # their numbers in the split column
 
@@ -50,7 +51,11 @@ class ShardWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.stack.close()
+        with self.stack:
+            if error[0] is None:
+                for file in self.open.values():  # what the rows are made from may be dropped then
+                    file.flush()
+                    os.fsync(file.fileno())
 
     def append(self, columns: Mapping[str, np.ndarray]) -> None:
         for name, values in columns.items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
@@ -13,7 +14,7 @@ import httpx
 from r2r.config import JudgeConfig
 from r2r.engines.base import Engine, Request
 from r2r.errors import ConfigError, must_be
-from r2r.labeling.concurrent import map_bounded
+from r2r.labeling.concurrent import Shared
 from r2r.labeling.verify import Comparison, Verdict
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ Reply with one word, neutral or divergent."""
 
 class Judge(Protocol):
     async def ask(self, prompts: Iterable[str]) -> list[str]:
-        """The reply to each prompt, greedy, in order."""
+        """The reply to each prompt, greedy, in order. Many calls may be under way at once: how
+        many prompts are is the judge's business."""
         ...
 
 
@@ -94,9 +96,10 @@ class EngineJudge:
 
     def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase):
         self.engine, self.tokenizer = engine, tokenizer
+        self.shared = Shared(ENGINE_CONCURRENCY)
 
     async def ask(self, prompts: Iterable[str]) -> list[str]:
-        return await map_bounded(ENGINE_CONCURRENCY, prompts, self._ask_one)
+        return await self.shared.map(prompts, self._ask_one)
 
     async def _ask_one(self, prompt: str) -> str:
         text = self.tokenizer.apply_chat_template(
@@ -133,6 +136,7 @@ class HttpJudge:
         if config.concurrency < 1:
             raise must_be(f"{key}.concurrency", "at least 1", config.concurrency)
         self.config, self.key, self.reply_tokens = config, key, reply_tokens
+        self.shared, self.calls = Shared(config.concurrency), 0
         self.address = f"{config.url.rstrip('/')}/chat/completions"
         self.headers: dict[str, str] = {}
         if config.api_key_env:
@@ -143,13 +147,25 @@ class HttpJudge:
             self.headers["Authorization"] = f"Bearer {secret}"
 
     async def ask(self, prompts: Iterable[str]) -> list[str]:
-        limits = httpx.Limits(max_connections=self.config.concurrency)
-        async with httpx.AsyncClient(
-            headers=self.headers, timeout=self.config.timeout_s, limits=limits
-        ) as client:
-            return await map_bounded(
-                self.config.concurrency, prompts, lambda prompt: self._ask_one(client, prompt)
+        async with self._connected() as client:
+            return await self.shared.map(prompts, lambda prompt: self._ask_one(client, prompt))
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncGenerator[httpx.AsyncClient, None]:
+        """One pool of connections for all calls that are under way at a time."""
+        if not self.calls:
+            limits = httpx.Limits(max_connections=self.config.concurrency)
+            self.client = httpx.AsyncClient(
+                headers=self.headers, timeout=self.config.timeout_s, limits=limits
             )
+        self.calls += 1
+        client = self.client
+        try:
+            yield client
+        finally:
+            self.calls -= 1
+            if not self.calls:
+                await client.aclose()
 
     async def _ask_one(self, client: httpx.AsyncClient, prompt: str) -> str:
         body = {

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from r2r.config import LabelerConfig
 from r2r.engines.base import Engine
+from r2r.labeling.concurrent import Turns, map_bounded
 from r2r.labeling.continuations import Fork, compare, follow, forks_of
-from r2r.labeling.dataset import SPLITS, ShardWriter
-from r2r.labeling.prefill import Reading, read
-from r2r.labeling.respond import Query, respond
+from r2r.labeling.finished import EXAMPLES, Facts, Finished, columns_of, tally
+from r2r.labeling.flow import Asked, Keep, Progress
+from r2r.labeling.prefill import read
+from r2r.labeling.respond import Response, respond
 from r2r.labeling.sentences import Sentences
-from r2r.labeling.shards import Progress, Shard, cut, label_shards
-from r2r.labeling.summary import EXAMPLES, KINDS
 from r2r.labeling.verify import Verdict, Verifier
-from r2r.records import MANIFEST, fingerprint, whole_folder, write_json
-
-LABELS: dict[Verdict, int] = {"neutral": 0, "divergent": 1, "disputed": 1, "unverified": -1}
+from r2r.records import fingerprint
 
 
 class PathFollowingLabeler:
-    """Queries in, a label dataset out (dataset.COLUMNS), shard by shard, in this process.
+    """Queries in, labelled queries out: each goes through all steps by itself, many at once.
 
-    ``context``: tokens that prompt and answer may take together. ``think_start`` and
-    ``think_end``: token ids, None where the pair has none.
+    ``context``: tokens that prompt and answer may take together. ``max_batch``: requests that the
+    LLM has at once. ``in_flight``: queries under way at once; the LLM should have room for as many
+    idle sessions.
+    ``think_start`` and ``think_end``: token ids, None where the pair has none.
     """
 
     def __init__(
@@ -40,124 +39,99 @@ class PathFollowingLabeler:
         sentences: Sentences,
         config: LabelerConfig,
         context: int,
+        max_batch: int,
+        in_flight: int,
         think_start: int | None,
         think_end: int | None,
     ):
         self.slm, self.llm, self.verifier, self.sentences = slm, llm, verifier, sentences
         self.config, self.context = config, context
+        self.in_flight = in_flight
         self.think_start, self.think_end = think_start, think_end
+        self.turns, self.order = Turns(max_batch), itertools.count()
 
-    async def run(
-        self, queries: Sequence[Query], folder: Path, progress: Progress | None = None
-    ) -> None:
-        """Label ``queries`` into ``folder``, as ``shards.label_shards`` says."""
-        shards = cut(queries, self.config)
-        named = self.config.verifier
-        await label_shards(shards, folder, self.each, self.sentences, named, progress)
+    async def each(self, asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
+        """Label queries as ``flow.Execute`` says, ``in_flight`` at once."""
 
-    async def each(self, shards: Sequence[Shard], folder: Path) -> AsyncGenerator[Shard, None]:
-        """Label one shard after the other (``shards.Execute``)."""
-        for shard in shards:
-            await self.label(shard, folder)
-            yield shard
+        async def one(numbered: Asked) -> None:
+            data_id, _ = numbered
+            progress.begin(data_id)
+            await keep(await self.label(numbered, partial(progress.move, data_id)))
 
-    async def label(self, shard: Shard, folder: Path) -> None:
-        """Make the shard's own folder in ``folder``, whole or not at all."""
-        with whole_folder(folder / shard.name) as temporary:
-            await self._label(shard, temporary)
+        await map_bounded(self.in_flight, asked, one)
 
-    async def _label(self, shard: Shard, folder: Path) -> None:
-        responses, dropped = await respond(
-            self.llm,
-            shard.queries,
-            first=shard.first,
-            max_new_tokens=self.config.max_new_tokens,
-            context=self.context,
-            think_end=self.think_end,
-        )
-        readings: list[Reading] = []
-        forks: list[list[Fork]] = []
-        with ShardWriter(folder, sum(len(r.tokens) for r in responses)) as writer:
-            for response in responses:
-                reading, features = await read(
-                    self.slm, response, think_start=self.think_start, think_end=self.think_end
+    async def label(
+        self, asked: Asked, on_tokens: Callable[[int], None] = lambda count: None
+    ) -> Finished:
+        """One query through all steps; it waits for engines and judge, and for no other query.
+
+        ``on_tokens(count)`` hears of what the LLM writes for it. A rule other than
+        path-following asks the LLM where this one follows, while the session holds the response,
+        and judges where the verifier does.
+        """
+        data_id, query = asked
+        written = 0
+
+        def heard(tokens: list[int], _: list[float]) -> None:
+            nonlocal written
+            written += len(tokens)
+            on_tokens(len(tokens))
+
+        # What began first goes first, so that few queries are under way, and those soon done.
+        turn = partial(self.turns.turn, next(self.order))
+        session = self.llm.new_session()
+        try:
+            async with turn():
+                tokens, left_out = await respond(
+                    self.llm,
+                    query,
+                    budget=min(self.config.max_new_tokens, self.context - len(query.tokens)),
+                    think_end=self.think_end,
+                    session=session,
+                    on_tokens=heard,
                 )
-                writer.append(features)
-                readings.append(reading)
-                small = features["small_token"]
-                forks.append(forks_of(response, reading.mismatch, small, self.sentences))
-            await follow(self.llm, forks, self.sentences, context=self.context)
-            flat = [fork for group in forks for fork in group]
-            verdicts = await self.verifier.verify(compare(fork, self.sentences) for fork in flat)
-            tally, used = Tally(), 0
-            for response, reading, group in zip(responses, readings, forks, strict=True):
-                found = verdicts[used : used + len(group)]
-                used += len(group)
-                divergent = labels_of(reading, found)
-                tally.add(reading, divergent, found)
-                split = SPLITS.index(shard.split(response))
-                writer.append(
-                    {
-                        "divergent": divergent,
-                        "mismatch": reading.mismatch,
-                        "mask": reading.mask,
-                        "split": np.full(len(divergent), split),
-                    }
-                )
-        manifest = {
-            "counts": tally.counts,
-            "dropped": dict(dropped),
-            "entropy": tally.entropy,
-            "queries": [
-                {"id": r.query.id, "data_id": r.data_id, "split": shard.split(r)} for r in responses
-            ],
-            "examples": {
-                kind: self._examples([f for f, v in zip(flat, verdicts, strict=True) if v == kind])
-                for kind in ("neutral", "divergent")
-            },
-            "files": writer.files(),
+            if left_out:
+                return Finished(data_id, Facts(written, left_out), {})
+            response = Response(query, data_id, tokens)
+            think = {"think_start": self.think_start, "think_end": self.think_end}
+            reading, features = await read(self.slm, response, **think)
+            forks = forks_of(response, reading.mismatch, features["small_token"], self.sentences)
+            await follow(
+                self.llm,
+                forks,
+                self.sentences,
+                context=self.context,
+                parent=session,
+                turn=turn,
+                on_tokens=heard,
+            )
+        finally:
+            self.llm.release(session)
+        verdicts = await self.verifier.verify(compare(fork, self.sentences) for fork in forks)
+        columns = columns_of(features, reading, verdicts)
+        counts, entropy = tally(reading, columns["divergent"], verdicts)
+        facts = Facts(written, None, counts, entropy, self._examples(forks, verdicts))
+        return Finished(data_id, facts, columns)
+
+    def _examples(
+        self, forks: Sequence[Fork], verdicts: Sequence[Verdict]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Of each kind the forks whose hashes are lowest: a sample that depends on no order."""
+        ranked: dict[str, list[tuple[str, Fork]]] = {"neutral": [], "divergent": []}
+        for fork, verdict in zip(forks, verdicts, strict=True):
+            if verdict in ranked:
+                rank = fingerprint([fork.response.data_id, fork.position])
+                ranked[verdict].append((rank, fork))
+        return {
+            kind: [
+                self._example(rank, fork)
+                for rank, fork in heapq.nsmallest(EXAMPLES, found, key=lambda pair: pair[0])
+            ]
+            for kind, found in ranked.items()
         }
-        write_json(folder / MANIFEST, manifest)
 
-    def _examples(self, forks: Sequence[Fork]) -> list[dict[str, Any]]:
-        """A sample that does not depend on the shards: the forks whose hashes are lowest."""
-        ranked = ((fingerprint([f.response.data_id, f.position]), f) for f in forks)
-        chosen = heapq.nsmallest(EXAMPLES, ranked, key=lambda item: item[0])
-        examples = []
-        for rank, fork in chosen:
-            both = compare(fork, self.sentences)
-            where = {"rank": rank, "query": fork.response.query.id, "position": fork.position}
-            told = {"question": both.question, "slm": both.slm_marked, "llm": both.llm_marked}
-            examples.append(where | told)
-        return examples
-
-
-def labels_of(reading: Reading, verdicts: Sequence[Verdict]) -> np.ndarray:
-    """The divergent column [rows]: identical tokens 0, judged ones as judged, masked ones -1."""
-    divergent = np.where(reading.mask, 0, -1)
-    divergent[reading.mismatch] = [LABELS[verdict] for verdict in verdicts]
-    return divergent
-
-
-class Tally:
-    """A shard's rows by kind, and the sum of their entropies. Disputed rows are divergent too."""
-
-    def __init__(self) -> None:
-        kinds = ("rows", "masked", *KINDS, "unverified", "disputed")
-        self.counts: dict[str, int] = dict.fromkeys(kinds, 0)
-        self.entropy: dict[str, float] = dict.fromkeys(KINDS, 0.0)
-
-    def add(self, reading: Reading, divergent: np.ndarray, verdicts: Sequence[Verdict]) -> None:
-        kinds = {
-            "masked": ~reading.mask,
-            "identical": reading.mask & ~reading.mismatch,
-            "neutral": reading.mismatch & (divergent == 0),
-            "divergent": reading.mismatch & (divergent == 1),
-            "unverified": reading.mismatch & (divergent == -1),
-        }
-        self.counts["rows"] += len(divergent)
-        self.counts["disputed"] += verdicts.count("disputed")
-        for kind, rows in kinds.items():
-            self.counts[kind] += int(rows.sum())
-            if kind in KINDS:
-                self.entropy[kind] += float(reading.entropy[rows].sum())
+    def _example(self, rank: str, fork: Fork) -> dict[str, Any]:
+        both = compare(fork, self.sentences)
+        where = {"rank": rank, "query": fork.response.query.id, "position": fork.position}
+        told = {"question": both.question, "slm": both.slm_marked, "llm": both.llm_marked}
+        return where | told

@@ -3,113 +3,120 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from r2r.config import RayConfig
 from r2r.errors import ConfigError, EngineFailed, must_be
-from r2r.labeling.shards import Shard
+from r2r.labeling.finished import Finished
+from r2r.labeling.flow import Asked, Keep, Progress
 
 KEY = "labeler.ray"
 CONNECT_S = 10.0
 
 
 class Labeler(Protocol):
-    async def label(self, shard: Shard, folder: Path) -> None:
-        """Make the shard's own folder in ``folder``."""
+    in_flight: int
+
+    async def label(self, asked: Asked) -> Finished:
+        """Label one query; many calls may be under way at once, up to ``in_flight``."""
         ...
 
 
 class Worker:
     """An actor: one process with a labeler, and thereby engines, of its own."""
 
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner()
+    async def load(self, make: Callable[[], Labeler]) -> int:
+        """Get the labeler ready; how many queries it takes at once."""
+        self.labeler = await asyncio.to_thread(make)
+        return self.labeler.in_flight
 
-    def load(self, make: Callable[[], Labeler]) -> None:
-        self.labeler = make()
-
-    def label(self, shard: Shard, folder: Path) -> None:
-        self.runner.run(self.labeler.label(shard, folder))
+    async def label(self, asked: Asked) -> bytes:
+        return (await self.labeler.label(asked)).to_bytes()
 
 
 class OnRay:
-    """Labels shards by ``config.workers`` actors, which write them into a folder that they share
-    with this process. ``make`` is called in each to get its labeler.
+    """Labels queries by ``config.workers`` actors, which send them back to this process. ``make``
+    is called in each to get its labeler.
 
-    Shards go to the actors whose labeler is ready, so that one that waits for room in the cluster
-    holds up nothing. Where an actor is lost its shard goes to another, ``config.retries`` times,
-    and a new actor takes its place.
+    Queries go to the actors whose labeler is ready, so that one that waits for room in the cluster
+    holds up nothing. Where an actor is lost the queries that it had under way go to others, each
+    ``config.retries`` times, and a new actor takes its place.
     """
 
     def __init__(self, make: Callable[[], Labeler], config: RayConfig):
         self.make, self.config = make, config
 
-    async def each(self, shards: Sequence[Shard], folder: Path) -> AsyncGenerator[Shard, None]:
-        """Label shards as ``shards.Execute`` says.
+    async def each(self, asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
+        """Label queries as ``flow.Execute`` says.
 
-        Raises ConfigError where Ray is missing, its address does not answer, the cluster has no
-        room for a worker, or the folder is not shared; EngineFailed where a shard's workers are
-        lost again and again; and what a labeler raises, once, as it is.
+        Raises ConfigError where Ray is missing, its address does not answer, or the cluster has no
+        room for a worker; EngineFailed where a query's workers are lost again and again; and what a
+        labeler raises, once, as it is.
         """
-        if not shards:
+        if not asked:
             return
         ray = _ray()
         _connect(ray, self.config.address)
         try:
-            async for shard in self._each(ray, shards, folder.resolve()):
-                yield shard
+            await self._each(ray, asked, keep, progress)
         finally:
             ray.shutdown()  # and with it the actors
 
-    async def _each(
-        self, ray: Any, shards: Sequence[Shard], folder: Path
-    ) -> AsyncGenerator[Shard, None]:
+    async def _each(self, ray: Any, asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
         actors = ray.remote(num_cpus=self.config.cpus, num_gpus=self.config.gpus)(Worker)
-        todo, lost = deque(shards), Counter[str]()
-        under_way: dict[asyncio.Future[None], tuple[Any, Shard | None]] = {}
+        workers = min(_workers(ray, self.config), len(asked))
+        share = math.ceil(len(asked) / workers)  # the first to be ready leaves the others theirs
+        todo, lost, left = deque(asked), Counter[str](), len(asked)
+        under_way: dict[asyncio.Future[Any], tuple[Any, Asked | None]] = {}
+        gone: set[Any] = set()
 
         def start() -> None:
             actor = actors.remote()
             under_way[_future(actor.load.remote(self.make))] = actor, None
 
-        for _ in range(min(_workers(ray, self.config), len(shards))):
+        def give(actor: Any) -> None:
+            following = todo.popleft()
+            progress.begin(following[0])
+            under_way[_future(actor.label.remote(following))] = actor, following
+
+        for _ in range(workers):
             start()
-        left = len(shards)
         while left:
             ended, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             for future in ended:
-                actor, shard = under_way.pop(future)
+                actor, query = under_way.pop(future)
                 try:
-                    future.result()
+                    made = future.result()
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayActorError as error:
-                    name = shard.name if shard else "its start"
+                    name = f"query {query[1].id}" if query else "their start"
                     lost[name] += 1
                     if lost[name] > self.config.retries:
                         raise EngineFailed(_gave_up(name, lost[name], error)) from error
-                    if shard:
-                        todo.appendleft(shard)
-                    start()
+                    if query:
+                        todo.appendleft(query)
+                    if actor not in gone:
+                        gone.add(actor)
+                        start()
                     continue
-                if todo:
-                    following = todo.popleft()
-                    under_way[_future(actor.label.remote(following, folder))] = actor, following
-                if shard:
-                    if not (folder / shard.name).exists():
-                        wanted = "a folder that the workers share with this process"
-                        raise must_be("outputs", wanted, str(folder))
+                for _ in range(1 if query else min(made, share)):
+                    if todo:
+                        give(actor)
+                if query:
+                    finished = Finished.from_bytes(query[0], made)
+                    progress.move(finished.data_id, finished.facts.tokens)
+                    await keep(finished)
                     left -= 1
-                    yield shard
 
 
-def _future(reference: Any) -> asyncio.Future[None]:
+def _future(reference: Any) -> asyncio.Future[Any]:
     return asyncio.wrap_future(reference.future())
 
 

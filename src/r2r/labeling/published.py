@@ -12,7 +12,7 @@ import numpy as np
 from r2r.config import LabelerConfig
 from r2r.errors import ConfigError, must_be
 from r2r.labeling.dataset import SPLITS, Labels, ShardWriter, Split, room_on_disk
-from r2r.labeling.labeler import Tally
+from r2r.labeling.finished import tally
 from r2r.labeling.prefill import Reading, entropy, float16
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.summary import write_summary
@@ -185,16 +185,15 @@ class _Place:
 
 
 def _write_shard(folder: Path, columns: dict[str, np.ndarray], new: Mapping[int, Split]) -> None:
-    tally = Tally()
     logits = columns["small_logits"].astype(np.float32)
     differs, mask = columns["mismatch"] & columns["mask"], columns["mask"]
-    tally.add(Reading(entropy(logits), differs, mask), columns["divergent"], [])
+    counts, sums = tally(Reading(entropy(logits), differs, mask), columns["divergent"], [])
     with ShardWriter(folder, len(mask)) as writer:
         writer.append(columns)
     manifest = {
-        "counts": tally.counts,
+        "counts": counts,
         "dropped": {},
-        "entropy": tally.entropy,
+        "entropy": sums,
         "queries": [{"id": str(i), "data_id": i, "split": split} for i, split in new.items()],
         "examples": {"neutral": [], "divergent": []},
         "files": writer.files(),

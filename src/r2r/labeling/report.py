@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from r2r.labeling.summary import KINDS
+from r2r.labeling.finished import KINDS
 from r2r.records import MANIFEST, read_json, whole_file
 
 REPORT = "report.md"

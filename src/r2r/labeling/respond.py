@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from r2r.engines.base import Engine, Request
-from r2r.labeling.concurrent import map_bounded
+
+OnTokens = Callable[[list[int], list[float]], None]  # of a request
+# Why an answer is left out: it has no end within its budget, or never closes its thinking.
+LeftOut = Literal["unfinished", "no_think_end"]
+LEFT_OUT: tuple[LeftOut, ...] = ("unfinished", "no_think_end")
 
 RESPOND_VERSION = 1  # which of the LLM's answers are kept
 
@@ -36,34 +40,24 @@ class Response:
 
 async def respond(
     llm: Engine,
-    queries: Sequence[Query],
+    query: Query,
     *,
-    first: int,
-    max_new_tokens: int,
-    context: int,
+    budget: int,
     think_end: int | None,
-) -> tuple[list[Response], Counter[str]]:
-    """The finished responses in the order of ``queries``, and how many were left out and why.
+    session: int,
+    on_tokens: OnTokens,
+) -> tuple[list[int], LeftOut | None]:
+    """The LLM's answer, and why it is left out, if it is: it is kept when it ends by itself within
+    ``budget`` tokens and closes its thinking.
 
-    ``first``: data_id of the first query. A response is kept when it ends by itself within
-    ``max_new_tokens`` and the ``context`` (tokens) and closes its thinking.
+    ``session``: the LLM's, which holds the answer afterwards. ``on_tokens``: a request's.
     """
-
-    async def answer(query: Query) -> tuple[list[int], bool]:
-        budget = min(max_new_tokens, context - len(query.tokens))
-        if budget < 1:
-            return [], False
-        decoded = await llm.decode(Request(query.tokens, [], budget))
-        return decoded.tokens, decoded.reason == "eos"
-
-    kept: list[Response] = []
-    dropped: Counter[str] = Counter(unfinished=0, no_think_end=0)
-    answers = await map_bounded(len(queries), queries, answer)
-    for data_id, (query, (tokens, ended)) in enumerate(zip(queries, answers, strict=True), first):
-        if not ended:
-            dropped["unfinished"] += 1
-        elif think_end is not None and query.thinks and think_end not in tokens:
-            dropped["no_think_end"] += 1
-        else:
-            kept.append(Response(query, data_id, tokens))
-    return kept, dropped
+    if budget < 1:
+        return [], "unfinished"
+    request = Request(query.tokens, [], budget, session=session, on_tokens=on_tokens)
+    decoded = await llm.decode(request)
+    if decoded.reason != "eos":
+        return decoded.tokens, "unfinished"
+    if think_end is not None and query.thinks and think_end not in decoded.tokens:
+        return decoded.tokens, "no_think_end"
+    return decoded.tokens, None

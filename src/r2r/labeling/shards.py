@@ -1,43 +1,35 @@
-"""What is labelled at a time: shards of queries, which any process may make, in any order."""
+"""What a dataset is cut into: shards of queries, each a folder that is made when all are done."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from r2r.config import LabelerConfig
 from r2r.errors import must_be
-from r2r.labeling.dataset import Split, room_on_disk
-from r2r.labeling.respond import Query, Response
-from r2r.labeling.sentences import Sentences
-from r2r.labeling.summary import write_summary
-from r2r.records import MANIFEST, fingerprint, read_json
-
-Progress = Callable[[int, int, dict[str, int]], None]
+from r2r.labeling.dataset import SPLITS, ShardWriter, Split
+from r2r.labeling.finished import COUNTED, EXAMPLES, KINDS, Finished
+from r2r.labeling.respond import LEFT_OUT, Query
+from r2r.records import MANIFEST, fingerprint, whole_folder, write_json
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Queries that are labelled together, and depend on no others.
-
-    ``first``: data_id of the first of them; ``splits``: the split of each.
-    """
+    """Queries whose labels lie together. ``first``: data_id of the first of them; ``splits``: the
+    split of each."""
 
     name: str
     first: int
     queries: Sequence[Query]
     splits: Sequence[Split]
 
-    def split(self, response: Response) -> Split:
-        return self.splits[response.data_id - self.first]
-
-
-# Makes the folder of each shard in a folder, and yields the shard once it is there.
-Execute = Callable[[Sequence[Shard], Path], AsyncGenerator[Shard, None]]
+    @property
+    def data_ids(self) -> range:
+        return range(self.first, self.first + len(self.queries))
 
 
 def cut(queries: Sequence[Query], config: LabelerConfig) -> list[Shard]:
@@ -54,50 +46,47 @@ def cut(queries: Sequence[Query], config: LabelerConfig) -> list[Shard]:
     ]
 
 
-async def label_shards(
-    shards: Sequence[Shard],
-    folder: Path,
-    execute: Execute,
-    sentences: Sentences,
-    verifier: str,
-    progress: Progress | None = None,
-) -> None:
-    """Have ``execute`` make the shards that ``folder`` lacks; its manifest is written last.
+def write_shard(shard: Shard, finished: Iterable[Finished], rows: int, folder: Path) -> None:
+    """Make the shard's own folder in ``folder``, whole or not at all.
 
-    A shard counts once it is complete: a killed run goes on with those that are missing and ends
-    with the same dataset, as does any number of workers. ``verifier``: its name, for the manifest.
-    ``progress(queries done, of how many, counts so far)`` is called after each shard, those found
-    complete included. Raises ConfigError where the disk is full, or the judge fails.
+    ``finished``: all its queries, in their order; one is in memory at a time. ``rows``: of all.
     """
-    counts: Counter[str] = Counter()
-    done, total = 0, sum(len(shard.queries) for shard in shards)
+    counts, dropped = dict.fromkeys(COUNTED, 0), dict.fromkeys(LEFT_OUT, 0)
+    entropy = dict.fromkeys(KINDS, 0.0)
+    tokens: list[int] = []
+    kept: list[dict[str, Any]] = []
+    examples: dict[str, list[dict[str, Any]]] = {"neutral": [], "divergent": []}
+    with whole_folder(folder / shard.name) as temporary:
+        with ShardWriter(temporary, rows) as writer:
+            for query, split, one in zip(shard.queries, shard.splits, finished, strict=True):
+                tokens.append(one.facts.tokens)
+                for kind in COUNTED:
+                    counts[kind] += one.facts.counts[kind]
+                for kind in KINDS:
+                    entropy[kind] += one.facts.entropy[kind]
+                for kind, found in one.facts.examples.items():
+                    examples[kind] = lowest([*examples[kind], *found])
+                if one.facts.left_out:
+                    dropped[one.facts.left_out] += 1
+                    continue
+                kept.append({"id": query.id, "data_id": one.data_id, "split": split})
+                number = np.full(one.facts.counts["rows"], SPLITS.index(split))
+                writer.append(one.columns | {"split": number})
+        manifest = {
+            "counts": counts,
+            "dropped": dropped,
+            "entropy": entropy,
+            "queries": kept,
+            "tokens": tokens,
+            "examples": examples,
+            "files": writer.files(),
+        }
+        write_json(temporary / MANIFEST, manifest)
 
-    def count(shard: Shard) -> None:
-        nonlocal done
-        counts.update(read_json(folder / shard.name / MANIFEST)["counts"])
-        done += len(shard.queries)
-        if progress:
-            progress(done, total, dict(counts))
 
-    clean(folder)
-    missing = []
-    for shard in shards:
-        if (folder / shard.name).exists():
-            count(shard)
-        else:
-            missing.append(shard)
-    with room_on_disk(folder):
-        async with contextlib.aclosing(execute(missing, folder)) as made:
-            async for shard in made:
-                count(shard)
-        clean(folder)
-        write_summary(folder, [shard.name for shard in shards], sentences, verifier)
-
-
-def clean(folder: Path) -> None:
-    """Take away what a killed run, or a lost worker, left half-made."""
-    for leftover in folder.glob(".shard-*"):
-        shutil.rmtree(leftover)
+def lowest(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that a report shows: the ones that rank lowest."""
+    return sorted(examples, key=lambda example: example["rank"])[:EXAMPLES]
 
 
 def assign_splits(queries: Sequence[Query], config: LabelerConfig) -> list[Split]:

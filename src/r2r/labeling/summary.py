@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from r2r.labeling.dataset import SPLITS, usable_rows
+from r2r.labeling.finished import EXAMPLES, KINDS
 from r2r.labeling.sentences import Sentences
+from r2r.labeling.shards import lowest
 from r2r.records import MANIFEST, file_hash, read_json, write_json
-
-KINDS = ("identical", "neutral", "divergent")
-EXAMPLES = 10  # of each kind: twenty in all
 
 
 def write_summary(folder: Path, shards: Sequence[str], sentences: Sentences, verifier: str) -> None:
@@ -40,7 +39,7 @@ def write_summary(folder: Path, shards: Sequence[str], sentences: Sentences, ver
         for query in shard["queries"]:
             splits[query["split"]]["queries"] += 1
         for kind, found in examples.items():
-            examples[kind] = sorted(found + shard["examples"][kind], key=_rank)[:EXAMPLES]
+            examples[kind] = lowest([*found, *shard["examples"][kind]])
         if not shard["files"]:
             continue
         names = ("divergent", "mask", "split", "small_token")
@@ -82,7 +81,3 @@ def write_summary(folder: Path, shards: Sequence[str], sentences: Sentences, ver
 def _frequencies(tokens: np.ndarray) -> dict[int, int]:
     found, counts = np.unique(tokens, return_counts=True)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _rank(example: dict[str, Any]) -> str:
-    return example["rank"]

@@ -54,7 +54,9 @@ def _mark(token: str) -> str:
 
 class Verifier(Protocol):
     async def verify(self, comparisons: Iterable[Comparison]) -> list[Verdict]:
-        """One verdict for each comparison, in order. The iterable is read as the work goes on."""
+        """One verdict for each comparison of a query, in order; the iterable is read as the work
+        goes on. Many queries are verified at once: how many questions are asked at a time is the
+        verifier's business."""
         ...
 
 

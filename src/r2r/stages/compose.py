@@ -54,6 +54,7 @@ AT_LEAST = {
     "labeler.ray.cpus": 0,
     "labeler.ray.gpus": 0,
     "labeler.ray.retries": 0,
+    "labeler.in_flight": 1,
     "labeler.max_new_tokens": 1,
     "labeler.max_sentence_tokens": 1,
     "labeler.shard_queries": 1,

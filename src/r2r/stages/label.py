@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +11,16 @@ from r2r.config import Config, ModelConfig
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
 from r2r.stages.artifacts import artifact
-from r2r.stages.screen import bar, say
+from r2r.stages.screen import say
+from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
     from r2r.labeling.dataset import Labels
+    from r2r.labeling.flow import Execute
     from r2r.labeling.labeler import PathFollowingLabeler
     from r2r.labeling.respond import Query
     from r2r.labeling.sentences import Sentences
-    from r2r.labeling.shards import Execute
     from r2r.labeling.verify import Verifier
 
 KINDS = ("identical", "neutral", "divergent")
@@ -63,8 +63,6 @@ def open_labels(bench: Workbench) -> Labels:
 
 
 def _label(bench: Workbench, folder: Path) -> None:
-    from r2r.labeling.shards import cut, label_shards
-
     config = bench.config.labeler
     if config.path:
         from r2r.labeling.published import read_published
@@ -72,17 +70,15 @@ def _label(bench: Workbench, folder: Path) -> None:
         width = bench.slm_shape()["hidden_size"]
         read_published(config, folder, sentences(bench), hidden_size=width)
         return
-    shards = cut(queries(bench), config)
-    execute = _execute(bench)
-    began = time.perf_counter()
-    with bar("label", bench.config.stages) as move:
+    with watch("label", bench.config.stages, folder=folder) as shown:
+        from r2r.labeling.flow import label_queries
+        from r2r.stages.labelled import Labelled
 
-        def seen(done: int, total: int, counts: dict[str, int]) -> None:
-            rate = counts.get("rows", 0) / (time.perf_counter() - began)
-            move(done, total, f"{rate:,.0f} tokens/s, {counts.get('divergent', 0):,} divergent")
-
-        labelled = label_shards(shards, folder, execute, sentences(bench), config.verifier, seen)
-        asyncio.run(labelled)
+        asked, execute = queries(bench), _execute(bench)
+        shown.expect(len(asked), width=in_flight(bench))
+        shown.doing = ""
+        progress = Labelled(shown, config.max_new_tokens)
+        asyncio.run(label_queries(asked, folder, execute, config, sentences(bench), progress))
 
 
 def _execute(bench: Workbench) -> Execute:
@@ -105,15 +101,22 @@ def make_labeler(bench: Workbench) -> PathFollowingLabeler:
 
     labeler = PathFollowingLabeler(
         slm=bench.engine("slm"),
-        llm=bench.engine("llm"),
+        llm=bench.engine("llm", idle=in_flight(bench)),
         verifier=verifier(bench),
         sentences=sentences(bench),
         config=bench.config.labeler,
         context=bench.pair.context_length,
+        max_batch=bench.config.engine.max_batch,
+        in_flight=in_flight(bench),
         **think(bench),
     )
     bench.ready()
     return labeler
+
+
+def in_flight(bench: Workbench) -> int:
+    """How many queries are under way at once in a process."""
+    return bench.config.labeler.in_flight or bench.config.engine.max_batch
 
 
 def queries(bench: Workbench) -> list[Query]:

@@ -137,17 +137,24 @@ class Workbench:
         return count_params_b(load_skeleton(model, key))
 
     def engine(
-        self, name: str, router: SavedRouter | None = None, beside: Engine | None = None
+        self,
+        name: str,
+        router: SavedRouter | None = None,
+        beside: Engine | None = None,
+        idle: int = 0,
     ) -> Engine:
         """An engine over a model of the pair, which never writes the route token, nor an id that
         is none of the tokenizer's.
 
-        ``beside``: the engine whose handoffs it takes; in process they share their steps.
+        ``beside``: the engine whose handoffs it takes; in process they share their steps. ``idle``:
+        sessions for which there is room beside ``max_batch`` requests, kept by who asks.
         """
         eos_ids, route_id, tokens = self.pair.eos_ids, self.pair.route_id, self.pair.tokens
         if self.fleet is None:
             scorer = router.router if router else None
-            return self._in_process(self.model(name), eos_ids, tokens, route_id, scorer, beside)
+            return self._in_process(
+                self.model(name), eos_ids, tokens, route_id, scorer, beside, idle
+            )
         routing = None
         if router:
             path = self.router_path
@@ -182,6 +189,7 @@ class Workbench:
         route_id: int | None,
         router: Router | None,
         beside: Engine | None,
+        idle: int = 0,
     ) -> Engine:
         from r2r.engines.torch.engine import TorchEngine
 
@@ -193,7 +201,7 @@ class Workbench:
             model=model,
             eos_ids=eos_ids,
             banned=banned,
-            max_batch=self.config.engine.max_batch,
+            max_batch=self.config.engine.max_batch + idle,
             max_prefill_tokens=self.config.engine.max_prefill_tokens,
             router=router,
             beside=beside if isinstance(beside, TorchEngine) else None,
