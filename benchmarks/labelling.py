@@ -1,195 +1,135 @@
-"""Labels per second, by step, beside a naive labeller that generates anew at each mismatch.
+"""Labels per second where lengths differ, beside another version of the package and a naive labeller
+that generates anew at each mismatch.
 
-    python benchmarks/labelling.py [--pair nano] [--queries 30] [--repeats 2] [key=value ...]
+    python benchmarks/labelling.py [--pair nano] [--queries 96] [--before WORKTREE] [key=value ...]
     python benchmarks/labelling.py --pair own pair=local pair.slm.path=... pair.llm.path=...
 
-The keys are those of run.py. The naive labeller asks transformers' ``generate`` for the response
-and for every continuation, its whole prefix each time, one after the other. Both must come to the
-same labels.
+The keys are those of run.py. ``--before``: a checkout of another version (git worktree add PATH
+COMMIT). Each labelling is a process of its own (label_once.py). All must come to the same labels.
+Answers have 1 to 191 tokens with medium, as it is made; nano's are cut after 5 to 100, even in their
+logarithm; an own pair's are as they come.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
+import os
+import random
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from harness import (
-    Shown,
-    Target,
-    clock,
-    finish,
-    interleaved,
-    middle,
-    options,
-    parsed,
-    ratio,
-    spread,
-)
+from harness import Shown, Target, finish, interleaved, middle, options, parsed, ratio, spread
 from pairs import save_medium
-from transformers import StoppingCriteria, StoppingCriteriaList
 
-import r2r.labeling.labeler as steps
-from r2r.labeling.continuations import compare, forks_of
-from r2r.labeling.respond import Query, Response
-from r2r.records import read_json
-from r2r.stages.compose import compose
-from r2r.stages.label import sentences, think, verifier
-from r2r.stages.workbench import Workbench
-
-STEPS = ("respond", "read", "follow", "verify")
-QUERIES = {"nano": 30, "medium": 16, "own": 30}
+ONCE = Path(__file__).with_name("label_once.py")
+QUERIES = {"nano": 192, "medium": 48, "own": 30}
+NAIVE = {"nano": 24, "medium": 6, "own": 8}  # of them: it takes several times as long for each
 SHARE = 0.1  # of the medium pair's tokens that differ
-Labelled = dict[int, list[int]]  # of each query, by data_id: its labels, -1 for none
+LENGTHS = 5, 100  # of nano's answers
+KEYS = {  # shards of half as many queries again as the LLM answers at once, as by default
+    "nano": ["engine.max_batch=32", "labeler.shard_queries=48", "pair.think_start=null",
+             "pair.think_end=null"],
+    "medium": ["engine.max_batch=16", "labeler.shard_queries=24"],
+    "own": [],
+}  # fmt: skip
+WANTED = 0.85  # of the time in the LLM's forwards, with medium
 
 
-def ours(bench: Workbench, queries: list[Query]) -> dict[str, Any]:
-    """The labeller of the product, its steps timed."""
-    seconds: dict[str, float] = defaultdict(float)
+def lengths(name: str, count: int) -> list[int]:
+    """Of the answers to ``count`` queries, in an order that means nothing; none: as they come."""
+    if name != "nano":
+        return []
+    least, most = LENGTHS
+    spread = [round(least * (most / least) ** (n / max(1, count - 1))) for n in range(count)]
+    random.Random(0).shuffle(spread)
+    return spread
 
-    def timed(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(*args: Any, **named: Any) -> Any:
-            began = clock()
-            made = await step(*args, **named)
-            seconds[name] += clock() - began
-            return made
 
-        return run
-
-    judge = verifier(bench)
-    judge.verify = timed("verify", judge.verify)  # type: ignore[method-assign]
-    labeler = steps.PathFollowingLabeler(
-        slm=bench.engine("slm"), llm=bench.engine("llm"), verifier=judge,
-        sentences=sentences(bench), config=bench.config.labeler,
-        context=bench.pair.context_length, **think(bench),
-    )  # fmt: skip
-    before = {name: getattr(steps, name) for name in STEPS[:3]}
-    for name, step in before.items():
-        setattr(steps, name, timed(name, step))
+def once(
+    given: argparse.Namespace, count: int, cuts: list[int], keys: Sequence[str], *more: str,
+    package: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What one labelling found; ``package``: the checkout whose package labels."""
+    env = os.environ | ({"PYTHONPATH": str(package / "src")} if package else {})
     with tempfile.TemporaryDirectory() as folder:
-        began = clock()
-        asyncio.run(labeler.run(queries, Path(folder)))
-        whole = clock() - began
-        labels: Labelled = defaultdict(list)
-        for shard in sorted(Path(folder).glob("shard-*")):
-            if read_json(shard / "manifest.json")["counts"]["rows"]:
-                ids, marks = (np.load(shard / f"{n}.npy") for n in ("data_id", "divergent"))
-                for data_id, mark in zip(ids.tolist(), marks.tolist(), strict=True):
-                    labels[data_id].append(mark)
-    for name, step in before.items():
-        setattr(steps, name, step)
+        found = Path(folder) / "found.json"
+        command = [
+            sys.executable, ONCE, "--queries", str(count), "--lengths", json.dumps(cuts),
+            "--json", found, "--threads", str(given.threads), "--clock", given.clock, *more, *keys,
+            f"outputs={folder}",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, env=env)
+        made = json.loads(found.read_text())
+    labels = made.pop("labels")
     rows = sum(map(len, labels.values()))
-    found = {"labels_per_s": rows / whole, "labels": dict(labels)}
-    return found | {name: seconds[name] / whole for name in STEPS}
+    return made | {"labels": labels, "labels_per_s": rows / made["seconds"]}
 
 
-class Stop(StoppingCriteria):
-    """A stop check of ours, for one sequence."""
-
-    def __init__(self, check: Any, prompt: int):
-        self.check, self.prompt = check, prompt
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        return torch.tensor([self.check(input_ids[0, self.prompt :].tolist())])
-
-
-def naive(bench: Workbench, slm: Any, llm: Any, queries: list[Query]) -> dict[str, Any]:
-    """One model call after the other, nothing shared. The models are as transformers loads them."""
-    pair, config = bench.pair, bench.config.labeler
-    cut, ends, judge = sentences(bench), think(bench), verifier(bench)
-    banned = [[pair.route_id]]
-
-    def go_on(tokens: list[int], budget: int, **more: Any) -> list[int]:
-        ids = torch.tensor([tokens])
-        made = llm.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=budget,
-            eos_token_id=sorted(pair.eos_ids), pad_token_id=0, bad_words_ids=banned, **more,
-        )  # fmt: skip
-        return made[0, len(tokens) :].tolist()
-
-    labels: Labelled = {}
-    began = clock()
-    for data_id, query in enumerate(queries):
-        answer = go_on(query.tokens, min(config.max_new_tokens, 1024))
-        if answer[-1] not in pair.eos_ids or ends["think_end"] not in (None, *answer):
-            continue
-        response = Response(query, data_id, answer)
-        with torch.no_grad():
-            logits = slm(input_ids=torch.tensor([[*query.tokens, *answer[:-1]]])).logits[0]
-        logits[:, pair.route_id] = -torch.inf
-        small = logits[len(query.tokens) - 1 :].argmax(-1).numpy()
-        real = np.array(answer)
-        differs = small != real
-        masked = differs & (real == ends["think_end"])
-        marks = np.where(masked, -1, 0)
-        forks = forks_of(response, differs & ~masked, small, cut)
-        for fork in forks:
-            prefix = [*answer[: fork.position], fork.token]
-            stop = cut.check(fork.start, fork.position)
-            if not stop(prefix):
-                stopping = StoppingCriteriaList([Stop(stop, len(query.tokens))])
-                text = [*query.tokens, *prefix]
-                prefix += go_on(text, cut.limit - 1, stopping_criteria=stopping)
-            fork.tail = prefix[fork.position : cut.end(prefix, fork.start, fork.position)]
-        verdicts = asyncio.run(judge.verify(compare(fork, cut) for fork in forks))
-        for fork, verdict in zip(forks, verdicts, strict=True):
-            marks[fork.position] = steps.LABELS[verdict]
-        labels[data_id] = marks.tolist()
-    whole = clock() - began
-    return {"labels_per_s": sum(map(len, labels.values())) / whole, "labels": labels}
-
-
-def measure(given: argparse.Namespace, name: str, count: int, overrides: list[str]) -> None:
+def measure(given: argparse.Namespace, name: str, count: int, keys: list[str]) -> None:
     """One pair: measured, shown and written."""
-    bench = Workbench(*compose(overrides))
-    asked = bench.queries[:count]
-    queries = [Query(key, bench.pair.encode(question), question) for key, question in asked]
-    pair = bench.pair
-    plain = [bench.load(pair.models[model], pair.keys[model]) for model in ("slm", "llm")]
-    small = queries[:3]  # warms up
-    ours(bench, small)
-    runs = interleaved(
-        {"ours": lambda: ours(bench, queries), "naive": lambda: naive(bench, *plain, queries)},
-        given.repeats, warmups=0,
-    )  # fmt: skip
-    labels = [run.pop("labels") for found in runs.values() for run in found]
-    pairs = [(labels[0].get(key), other.get(key)) for other in labels[1:] for key in labels[0]]
-    same = statistics.fmean(one == other for one, other in pairs)
+    cuts, few = lengths(name, count), min(NAIVE[name], count)
+    systems = {"ours": lambda: once(given, count, cuts, keys)}
+    if given.before:
+        before = given.before.resolve()
+        systems["before"] = lambda: once(given, count, cuts, keys, package=before)
+    systems["naive"] = lambda: once(given, few, cuts[:few], keys, "--naive")
+    runs = interleaved(systems, given.repeats, warmups=0)
+    labels = runs["ours"][0]["labels"]
+    others = [run.pop("labels") for found in runs.values() for run in found]
+    same = statistics.fmean(
+        marks == labels.get(key) for other in others for key, marks in other.items()
+    )
     rows, lines = [], []
     for system, found in runs.items():
         rates = [run["labels_per_s"] for run in found]
         row = {"system": system, "spread": spread(rates)} | middle(found)
         rows.append(row)
-        parts = [f"{100 * row[step]:.0f}" if step in row else "" for step in STEPS]
-        lines.append([system, f"{row['labels_per_s']:.1f}", f"{100 * row['spread']:.0f}", *parts])
-    wanted = ratio(*([run["labels_per_s"] for run in found] for found in runs.values()))
-    targets = [Target("ours / naive", wanted, 5.0), Target("answers labelled alike", same, 1.0)]
-    count_all = sum(map(len, labels[0].values()))
-    title = f"{name}: {len(queries)} queries, {count_all:,} labels"
-    shown = Shown(title, "steps: % of the time.", ("labeller", "labels/s", "± %", *STEPS), lines)
-    about = {"queries": len(queries), "labels": count_all, "pair": bench.config.pair.name}
+        shares = [f"{100 * row[model]:.0f}" if model in row else "" for model in ("slm", "llm")]
+        lines.append([system, f"{row['labels_per_s']:.1f}", f"{100 * row['spread']:.0f}", *shares])
+    rates = {name: [run["labels_per_s"] for run in found] for name, found in runs.items()}
+    targets = [Target("answers labelled alike", same, 1.0)]
+    if given.before:
+        targets.append(Target("ours / before", ratio(rates["ours"], rates["before"]), 1.0))
+    targets.append(Target("ours / naive", ratio(rates["ours"], rates["naive"]), 5.0))
+    if name == "medium":
+        targets.append(Target("time in the LLM's forwards", rows[0]["llm"], WANTED))
+    sizes = sorted(map(len, labels.values()))
+    title = f"{name}: {count} queries, {sum(sizes):,} labels, answers of {sizes[0]} to {sizes[-1]}"
+    caption = f"forwards: % of the time. naive: the first {few} queries."
+    columns = ("labeller", "labels/s", "± %", "SLM forwards", "LLM forwards")
+    about = {
+        "queries": count, "labels": sum(sizes), "pair": name,
+        "before": _commit(given.before) if given.before else None,
+    }  # fmt: skip
+    shown = Shown(title, caption, columns, lines)
     finish(given, f"labelling_{name}", rows, about, shown, targets)
 
 
+def _commit(checkout: Path) -> str:
+    told = subprocess.run(
+        ["git", "-C", checkout, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
+    return told.stdout.strip() or "unknown"
+
+
 def main() -> int:
-    parser = options(__doc__, repeats=2)
+    parser = options(__doc__, repeats=1)
     parser.add_argument("--pair", choices=QUERIES, help="own: that of the keys; else nano, medium")
     parser.add_argument("--queries", type=int, help=f"how many ({QUERIES})")
+    parser.add_argument("--before", type=Path, help="a checkout of another version, to compare")
     parser.add_argument("overrides", nargs="*", default=[])
     given = parsed(parser)
     for name in [given.pair] if given.pair else ("nano", "medium"):
         count = given.queries or QUERIES[name]
         with tempfile.TemporaryDirectory() as folder:
             made = save_medium(Path(folder), SHARE, count) if name == "medium" else []
-            measure(given, name, count, [*made, *given.overrides])
+            measure(given, name, count, [*made, *KEYS[name], *given.overrides])
     return 0
 
 
