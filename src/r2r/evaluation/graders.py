@@ -8,8 +8,8 @@ from r2r.evaluation.boxes import boxes
 from r2r.evaluation.equality import equal
 from r2r.evaluation.values import clean, same, value
 
-BOXED_VERSION = 1  # which boxed answers are right, math-verify's part included
-LETTER_VERSION = 1  # which letters are right
+BOXED_VERSION = 2  # which boxed answers are right, math-verify's part included
+LETTER_VERSION = 2  # which letters are right
 THINK_END = "</think>"
 LONGEST_ANSWER = 500  # characters in a box; a longer one is no answer to these benchmarks
 STATED_NUMBER = re.compile(
@@ -17,11 +17,19 @@ STATED_NUMBER = re.compile(
     r"|\b(?i:answer)(?:[ \t*_]{1,9}is|[ \t*_]{0,9}:)[ \t:*_$\\(]{0,9}"
     r"(-?[0-9][0-9,]*(?:\.[0-9]+)?%?)"
 )  # as GSM8K's solutions end, and as lm-eval's gsm8k and gsm8k_cot read answers
-BOXED_LETTER = re.compile(
-    r"(?:\\(?:text|mathrm|mathbf|textbf)\s*\{)?\s*\(?([A-Za-z])(?:\s*|[).:}].*)", re.DOTALL
+AROUND = (
+    r"(?:[\s*_$`\"'(\[{:]|\\[(\[]|\\(?:boxed|fbox|text|textbf|mathrm|mathbf)(?![a-zA-Z])){0,40}"
 )
+NAMED = r"(?:(?i:the|correct|best|final|answer|option|choice|letter|is)\b" + AROUND + r"){0,5}"
+ENDS = r"(?=[\s*_$`\"'}\\]{0,20}(?:[).\]:,;(–—-]|\n|$))"  # nothing that makes it a word of a text
+LETTER_BOX = re.compile(AROUND + NAMED + "([A-Da-d])" + ENDS)
 STATED_LETTER = re.compile(
-    r"(?i:\banswer\b)[\s*_]*(?::|(?i:is\b))[\W_]*(?i:option\s+)?[\W_]*([A-D])(?![^\W_])"
+    r"\b(?i:answer|option|choice)(?:[ \t]{1,9}(?i:option|choice|letter)\b)?"
+    r"(?:[\s*_]{1,9}(?i:is)\b|[\s*_]{0,9}[:=])"
+    rf"{AROUND}{NAMED}([A-D](?![^\W_])|[a-d]{ENDS})"
+)
+LETTER_LINE = re.compile(  # a last line that is nothing else
+    r"(?:\*\*|[(\[$`]|\\[(\[])" + AROUND + NAMED + r"([A-D])[\s*_$`)\]}.\\]{1,20}"
 )
 
 
@@ -68,10 +76,16 @@ def same_answer(answer: str, gold: str) -> bool:
 
 
 def letter_correct(text: str, gold: str) -> bool:
-    r"""Whether the answer after ``</think>`` is the letter ``gold``: the last ``\boxed{B}`` (also
-    as \text{B} or (B)), or the last "Answer: B" where nothing follows it in a box."""
+    r"""Whether the answer after ``</think>`` is the letter ``gold``: the last that is boxed
+    (\boxed{B}, \boxed{\text{Option B}}, \boxed{B) 3 eV}) or stated ("Answer: B"); where there is
+    neither, a last line such as **B** or (B). A box without one of the letters counts for nothing.
+    """
     final = text.rpartition(THINK_END)[2]
-    boxed = re.fullmatch(BOXED_LETTER, last_boxed(final) or "")
-    stated = STATED_LETTER.findall(final)
-    letter = boxed[1] if boxed else stated[-1] if stated else ""
-    return letter.upper() == gold.upper()
+    found = [(match.start(), match[1]) for match in STATED_LETTER.finditer(final)]
+    for start, inside in boxes(final):
+        if boxed := LETTER_BOX.match(inside):
+            found.append((start, boxed[1]))
+    if not found:
+        line = LETTER_LINE.fullmatch(final.rstrip().rpartition("\n")[2].strip())
+        return bool(line) and line[1] == gold.upper()
+    return max(found)[1].upper() == gold.upper()

@@ -4,6 +4,7 @@ task needs them, further fields that its YAML and its grader read."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,23 @@ class Row:
         return self._of(str, names, "text")
 
     def answer(self, *names: str) -> str:
-        """A number is an answer as good as text."""
-        return str(self._of(str | int | float, names, "text or a number"))
+        """Text, or a number; never empty, NaN, true or false, which no answer could equal."""
+        present = [name for name in names if name in self.fields]
+        value = self.fields[present[0]] if present and self._empty(present) else self(*names)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (isinstance(value, str) or (number and math.isfinite(value))):
+            wanted = f"must have text or a number in {' or '.join(names)}"
+            raise self.wrong(f"{wanted}, got {value!r:.60}")
+        return self.filled(str(value).strip(), *names)
+
+    def filled(self, answer: str, *names: str) -> str:
+        """The answer of these fields, as it is; raises ConfigError where nothing is in it."""
+        if not answer or answer.lower() in ("nan", "null"):
+            raise self.wrong(f"must have an answer in {' or '.join(names)}, got {answer!r}")
+        return answer
+
+    def _empty(self, names: Sequence[str]) -> bool:
+        return all(self.fields[name] is None for name in names)
 
     def _of(self, kind: Any, names: Sequence[str], called: str) -> Any:
         value = self(*names)
@@ -52,14 +68,26 @@ class Row:
 
 def plain(row: Row) -> dict[str, Any]:
     """A question and its answer. GSM8K's are worked solutions that end in ``#### 1,234``."""
-    answer = row.answer("expected_answer", "answer")
+    names = ("expected_answer", "answer")
+    answer = row.answer(*names)
     if "####" in answer:
-        answer = answer.rpartition("####")[2].replace(",", "")
-    return {"question": row.text(*QUESTIONS), "answer": answer.strip()}
+        answer = row.filled(answer.rpartition("####")[2].replace(",", "").strip(), *names)
+    return {"question": row.text(*QUESTIONS), "answer": answer}
 
 
 def nano(row: Row) -> dict[str, Any]:
-    return plain(row) | {"tests": row("tests") if row.text("family") == "code" else []}
+    problem, family = plain(row), row.text("family")
+    if family == "qa" and problem["answer"] not in LETTERS:
+        raise row.wrong(f"must have one of {LETTERS} in answer, got {problem['answer']!r}")
+    tests = row("tests") if family == "code" else []
+    if family == "code" and not (tests and all(len(t) == 2 and _is_gold(t[1]) for t in tests)):
+        raise row.wrong(f"must have [input, output] pairs in tests, got {tests!r:.60}")
+    return problem | {"tests": tests}
+
+
+def _is_gold(value: Any) -> bool:
+    """Whether a program can return it: null and NaN are no answers."""
+    return value is not None and value == value
 
 
 def gpqa(row: Row) -> dict[str, Any]:
@@ -72,7 +100,8 @@ def gpqa(row: Row) -> dict[str, Any]:
 
 def mmlu_redux(row: Row) -> dict[str, Any]:
     options, answer = row("choices"), row("answer")
-    if len(options) != len(LETTERS) or answer not in range(len(LETTERS)):
+    known = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(LETTERS)
+    if len(options) != len(LETTERS) or not known:
         raise row.wrong(f"must have four choices and the answer's index, got answer {answer!r}")
     return {"question": row.text("question"), "options": options, "answer": LETTERS[answer]}
 
@@ -81,7 +110,10 @@ def human_eval(row: Row) -> dict[str, Any]:
     """``answer``: the canonical body; ``test`` defines ``check(candidate)``."""
     names = {"question": "prompt", "answer": "canonical_solution"}
     same = {name: name for name in ("test", "entry_point")}
-    return {name: row.text(field) for name, field in (names | same).items()}
+    problem = {name: row.text(field) for name, field in (names | same).items()}
+    for name in same:
+        row.filled(problem[name].strip(), name)
+    return problem
 
 
 def live_code(row: Row) -> dict[str, Any]:
@@ -91,18 +123,31 @@ def live_code(row: Row) -> dict[str, Any]:
     """
     public, private = row.text("public_test_cases"), row.text("private_test_cases")
     try:
-        read_tests(public, private)
+        tests = read_tests(public, private)
         metadata = json.loads(row.fields.get("metadata") or "{}")
     except ValueError as error:
         raise row.wrong(f"its tests or metadata cannot be read ({error})") from error
+    function = metadata.get("func_name") or ""
+    for test in tests:
+        if not all(isinstance(test[name], str) for name in ("input", "output")):
+            raise row.wrong(f"must have texts in its tests, got {test!r:.60}")
+        if function and not _is_result(test["output"]):
+            raise row.wrong(f"must have JSON outputs in its tests, got {test['output']!r:.60}")
     return {
         "question": row.text("question_content"),
         "answer": "",
         "starter_code": row.fields.get("starter_code") or "",
-        "function": metadata.get("func_name") or "",
+        "function": function,
         "public_tests": public,
         "private_tests": private,
     }
+
+
+def _is_result(output: str) -> bool:
+    try:
+        return (value := json.loads(output, parse_int=str)) == value
+    except (ValueError, RecursionError):
+        return False
 
 
 def arena(row: Row) -> dict[str, Any]:
