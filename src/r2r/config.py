@@ -45,6 +45,7 @@ class PairConfig:
     think_start: str | None = None
     think_end: str | None = None
     route_token: str | None = None  # null: found among the reserved ids
+    one_turn: bool = False  # trained on single questions: the chat page asks each by itself
     context_length: int | None = None  # tokens; null: what both models allow
     max_new_tokens: int = MISSING
     router: RouterSize = field(default_factory=RouterSize)

@@ -8,12 +8,16 @@ from live import Script, at_rest, live, offer, until
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from transformers import AutoTokenizer
+
+from r2r.costs import Params
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-TEXT = "<img src=x onerror=\"document.title='owned'\">\nSo é 1+2=3."
+TEXT = "<img src=x onerror=\"document.title='owned'\">\nSo é 1+2=3, 5*x*y."
+MARKDOWN = "So **1**:\n\n- one\n- two\n\n```python\nx = '$a$'\n```\n\nAnswer: \\boxed{7}."
 
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
@@ -55,6 +59,8 @@ def one(browser, selector):
 
 def opened(browser, url):
     browser.get(url)
+    browser.execute_script("sessionStorage.clear(); localStorage.clear()")
+    browser.refresh()
     until(lambda: one(browser, "#model").text == "toy")
 
 
@@ -75,6 +81,8 @@ def test_the_page_fits_and_shows_who_wrote_what(browser, url, width, theme):
         one(browser, "#theme").click()
     ask(browser)
     until(lambda: done(browser))
+    one(browser, "#settings").get_attribute("open") or one(browser, "#settings summary").click()
+    one(browser, "#plain").click()
     spans = browser.find_elements(By.CSS_SELECTOR, "#chat .assistant .token")
     assert "".join(span.get_attribute("textContent") for span in spans) == TEXT
     kinds = {span.get_attribute("class") for span in spans}
@@ -88,8 +96,69 @@ def test_the_page_fits_and_shows_who_wrote_what(browser, url, width, theme):
         "return [document.documentElement.scrollWidth, innerWidth]"
     )
     assert page_width <= shown == width
-    visible = ("#question", "#send", "#threshold", "#share", "#chat .user")
+    visible = ("#question", "#send", "#settings", "#share", "#chat .user")
     assert all(one(browser, selector).is_displayed() for selector in visible)
+
+
+def test_an_answer_is_formatted_and_its_pieces_keep_their_colours(browser):
+    script = Script(AutoTokenizer.from_pretrained(NANO), MARKDOWN)
+    with live(*offer(script)) as (url, _):
+        resize(browser, 1280)
+        opened(browser, url)
+        ask(browser)
+        until(lambda: done(browser))
+        written = one(browser, "#chat .assistant .formatted")
+        kinds = {tag: [e.text for e in written.find_elements(By.TAG_NAME, tag)]
+                 for tag in ("strong", "li", "pre")}  # fmt: skip
+        assert kinds == {"strong": ["1"], "li": ["one", "two"], "pre": ["x = '$a$'"]}
+        assert len(written.find_elements(By.CSS_SELECTOR, ".token .katex")) == 1
+        loose = browser.execute_script(
+            "const found = []; const walk = document.createTreeWalker(arguments[0], 4);"
+            "while (walk.nextNode()) if (walk.currentNode.data.trim()"
+            " && !walk.currentNode.parentElement.closest('.token'))"
+            " found.push(walk.currentNode.data);"
+            "return found", written)  # fmt: skip
+        assert loose == []  # every character is some token's
+
+
+def test_arrow_keys_walk_over_the_tokens(browser, url):
+    resize(browser, 1280)
+    opened(browser, url)
+    ask(browser)
+    until(lambda: done(browser))
+    written, tip = one(browser, "#chat .written"), one(browser, "#tip")
+    written.send_keys(Keys.ARROW_RIGHT)
+    until(tip.is_displayed)
+    first = tip.text
+    written.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert tip.text != first and "The LLM wrote this" in tip.text
+    written.send_keys(Keys.NULL + Keys.ESCAPE)
+    assert not tip.is_displayed()
+
+
+def test_systems_side_by_side_examples_and_a_reload(browser, script):
+    beside = {"slm": Params(1.0, 1.0), "llm": Params(10.0, 10.0)}
+    served, worker = offer(script, beside=beside, examples=["How many?"], one_turn=True)
+    worker.beside = dict.fromkeys(beside, script)
+    with live(served, worker) as (url, _):
+        resize(browser, 1280)
+        opened(browser, url)
+        assert "single questions" in one(browser, "#one-turn").text
+        one(browser, "#compare").click()
+        one(browser, ".example").click()
+        until(lambda: done(browser))
+        told = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".beside .about")]
+        assert [text.split(" · ")[0] for text in told] == ["SLM alone", "Routed", "LLM alone"]
+        assert "the LLM’s cost" in told[0] and "params a token" in told[2]
+        browser.refresh()
+        until(lambda: browser.find_elements(By.CSS_SELECTOR, ".beside .about"))
+        assert [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".beside .about")] == told
+        ask(browser, "again")
+        until(lambda: done(browser))
+        assert "How many" not in script.tokenizer.decode(script.asked[-1].tokens)
+        one(browser, "#clear").click()
+        browser.refresh()
+        until(lambda: one(browser, "#hint").is_displayed())
 
 
 def test_output_is_text_and_nothing_comes_from_elsewhere(browser, url):
@@ -99,6 +168,7 @@ def test_output_is_text_and_nothing_comes_from_elsewhere(browser, url):
     ask(browser)
     until(lambda: done(browser))
     assert "owned" not in browser.title
+    assert one(browser, "#chat .formatted").text == TEXT
     assert not browser.find_elements(By.CSS_SELECTOR, "#chat img")
     told = [entry for entry in browser.get_log("browser") if entry["level"] != "DEBUG"]
     assert told == []  # no script error, nothing blocked or missing
@@ -149,11 +219,16 @@ def test_stopping_frees_the_work_and_an_error_is_shown(browser, url, script):
     ask(browser, "wait")
     until(lambda: script.engine.held == 1)
     until(lambda: one(browser, "#stop").is_displayed())
-    one(browser, "#stop").click()
+    one(browser, "#chat").send_keys(Keys.ESCAPE)
     until(lambda: done(browser) and at_rest(url))
     ask(browser, "fail")
     until(lambda: browser.find_elements(By.CSS_SELECTOR, "[role=alert]"))
     assert "broken on purpose" in one(browser, "[role=alert]").text
+    alerts = len(script.asked)
+    retry = browser.find_elements(By.CSS_SELECTOR, ".actions button")[-1]
+    assert retry.text == "Retry"
+    retry.click()
+    until(lambda: len(script.asked) == alerts + 1 and done(browser))
     one(browser, "#clear").click()
     assert one(browser, "#hint").is_displayed()
 

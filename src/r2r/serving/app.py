@@ -19,12 +19,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from r2r.serving.endpoint import Endpoint, Served, check_key
+from r2r.serving.endpoint import MAIN, Endpoint, Served, check_key
 from r2r.serving.openapi import description
 from r2r.serving.schema import ApiError, ChatRequest, CompletionRequest
 from r2r.serving.worker import Worker, shutting_down
 
 PAGE = Path(__file__).parent / "page"
+ORDER = ("slm", MAIN, "llm")  # as the page shows systems side by side
 LOCAL = ("127.0.0.1", "localhost", "::1")  # names of this machine that need no key
 
 
@@ -46,6 +47,9 @@ def build_app(served: Served, worker: Worker) -> Starlette:
             "id": served.name, "object": "model", "created": born, "owned_by": "r2r",
             "context_length": worker.generator.context,
             "threshold": served.threshold,
+            "systems": sorted([MAIN, *served.beside], key=ORDER.index),
+            "examples": list(served.examples),
+            "one_turn": served.one_turn,
             "max_threshold": None if math.isinf(served.max_threshold) else served.max_threshold,
         }  # fmt: skip
 

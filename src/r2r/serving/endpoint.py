@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -23,6 +23,7 @@ from r2r.serving.schema import ApiError, Asked, ChatRequest, CompletionRequest
 from r2r.serving.worker import Part, Worker
 
 Result = TypeVar("Result")
+MAIN = "routed"  # the system that answers where a request names none
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
@@ -33,6 +34,7 @@ class Served:
     ``encode_chat`` gives the token ids of a conversation, with a request's own options of the chat
     template, and raises ConfigError where the template cannot say it; None where there is none.
     ``threshold`` is the default and ``max_threshold`` the highest a request may ask for.
+    ``beside``: what tokens cost of the systems that a request may name in the routed one's place.
     ``max_new_tokens`` ends a chat answer whose request names no limit. ``think`` gives what opens
     and what closes the reasoning in the answer to a prompt.
     """
@@ -46,6 +48,9 @@ class Served:
     max_prompt_tokens: int
     max_request_bytes: int
     api_key: str | None = None  # None: nobody is asked for one
+    beside: Mapping[str, Params] = field(default_factory=dict)
+    examples: Sequence[str] = ()  # questions for the page to offer
+    one_turn: bool = False  # the page asks each question by itself
     think: Callable[[Sequence[int]], tuple[str | None, str | None]] = lambda prompt: (None, None)
 
 
@@ -87,8 +92,10 @@ class Endpoint:
         tokens = await asyncio.to_thread(self._encode, asked)
         prompts = self._prompts(asked, tokens)
         think = self.served.think(tokens[0])
-        answers = Answers(asked, self.tokenizer, self.served.params, tokens, think)
-        async with aclosing(self.worker.parts(prompts)) as parts:
+        system = None if asked.system == MAIN else asked.system
+        params = self.served.beside[system] if system else self.served.params
+        answers = Answers(asked, self.tokenizer, params, tokens, think)
+        async with aclosing(self.worker.parts(prompts, system)) as parts:
             if asked.stream:
                 return await self._streamed(answers, parts, receive, send)
             whole = await unless_gone(receive, _collected(parts))
@@ -145,6 +152,10 @@ class Endpoint:
 
     def _prompts(self, asked: Asked, texts: Sequence[list[int]]) -> list[Prompt]:
         """Each prompt ``n`` times. Raises ApiError 400 for what this server does not take."""
+        systems = [MAIN, *self.served.beside]
+        if (asked.system or MAIN) not in systems:
+            message = f"system must be one that is served: {', '.join(systems)}"
+            raise ApiError(400, message, param="system")
         highest = self.served.max_threshold
         if asked.threshold is not None and asked.threshold > highest:
             raise ApiError(400, f"threshold must be from 0 to {highest:g}", param="threshold")

@@ -1,7 +1,7 @@
 """What a client may send, as in the OpenAI API; ``neutral`` has the fields that change nothing.
 
-Fields it does not know are refused. The extensions are ``threshold`` and ``return_trace``; each
-field's ``description`` says what it must be.
+Fields it does not know are refused. The extensions are ``threshold``, ``system`` and
+``return_trace``; each field's ``description`` says what it must be.
 """
 
 from __future__ import annotations
@@ -132,6 +132,9 @@ class Asked(Strict):
     threshold: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="a number of at least 0"
     )
+    system: Annotated[
+        Literal["routed", "slm", "llm"] | None, Field(description='"routed", "slm" or "llm"')
+    ] = None
     return_trace: Switch = None
 
     @property

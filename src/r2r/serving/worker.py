@@ -33,7 +33,8 @@ class Part:
 class Worker:
     """Runs answers, ``running`` at once with ``queue`` more waiting, and fails what cannot be had.
 
-    ``engines`` are asked how much they hold. All methods belong to one event loop, that of the
+    ``beside``: generators that a request may name in the main one's place. ``engines`` are asked
+    how much they hold. All methods belong to one event loop, that of the
     connections; generator and engines live in the worker's own.
     """
 
@@ -46,8 +47,10 @@ class Worker:
         running: int,
         queue: int,
         timeout_s: float,
+        beside: Mapping[str, Generator] | None = None,
     ):
         self.generator, self.engines, self.metrics = generator, engines, metrics
+        self.beside = beside or {}
         self.room, self.timeout_s = running + queue, timeout_s
         self.places = asyncio.Semaphore(running)
         self.accepted, self.running = 0, 0  # answers: running or waiting, running
@@ -91,8 +94,12 @@ class Worker:
         for listener in self.listeners:
             listener.put_nowait(shutting_down())
 
-    async def parts(self, prompts: Sequence[Prompt]) -> AsyncGenerator[Part]:
+    async def parts(
+        self, prompts: Sequence[Prompt], system: str | None = None
+    ) -> AsyncGenerator[Part]:
         """News of all answers, as they come; each ends with a part that has a finish reason.
+
+        ``system``: one of ``beside``, None for the main generator.
 
         Closing the iterator cancels what is still being written. Raises ApiError: 429 where there
         is no room, 503 at shutdown, 504 after the timeout, 500 where an engine failed.
@@ -102,7 +109,8 @@ class Worker:
         self.listeners.add(news)
         late = ApiError(504, f"no whole answer within {self.timeout_s:g} s")
         timer = asyncio.get_running_loop().call_later(self.timeout_s, news.put_nowait, late)
-        tasks = [asyncio.create_task(self._one(i, p, news)) for i, p in enumerate(prompts)]
+        by = self.beside[system] if system else self.generator
+        tasks = [asyncio.create_task(self._one(by, i, p, news)) for i, p in enumerate(prompts)]
         for task in tasks:
             task.add_done_callback(self._leave)
         try:
@@ -131,7 +139,9 @@ class Worker:
     def _leave(self, _: asyncio.Task[None]) -> None:
         self.accepted -= 1
 
-    async def _one(self, index: int, prompt: Prompt, news: asyncio.Queue[Part | ApiError]) -> None:
+    async def _one(
+        self, by: Generator, index: int, prompt: Prompt, news: asyncio.Queue[Part | ApiError]
+    ) -> None:
         text = StreamedText(self.generator.tokenizer, prompt.stop)
         began = time.perf_counter()
 
@@ -146,7 +156,7 @@ class Worker:
             async with self.places:
                 self.running += 1
                 try:
-                    trace = await self._answer(prompt, heard)
+                    trace = await self._answer(by, prompt, heard)
                 finally:
                     self.running -= 1
             news.put_nowait(Part(index, text.end(), trace.finish_reason))
@@ -155,14 +165,14 @@ class Worker:
             status = 503 if isinstance(error, EngineFailed) else 500  # 503: its server is down
             news.put_nowait(ApiError(status, f"the engine failed: {error}"))
 
-    async def _answer(self, prompt: Prompt, heard: Callable[[Step], None]) -> Trace:
+    async def _answer(self, by: Generator, prompt: Prompt, heard: Callable[[Step], None]) -> Trace:
         """The generator's answer; ``heard`` is called in this event loop."""
         here = asyncio.get_running_loop()
 
         def tell(step: Step) -> None:
             here.call_soon_threadsafe(heard, step)
 
-        answer = self.generator.answer(prompt, tell)
+        answer = by.answer(prompt, tell)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self.loop))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,12 @@ All groups and keys: python -m r2r --help
 """
 
 if TYPE_CHECKING:
+    from r2r.config import BenchmarkConfig
     from r2r.serving.endpoint import Served
     from r2r.serving.worker import Worker
     from r2r.stages.workbench import Workbench
+
+EXAMPLES = 4  # questions on the page
 
 
 def serve(bench: Workbench) -> None:
@@ -58,7 +62,7 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
     from r2r.serving.metrics import Metrics
     from r2r.serving.server import api_key
     from r2r.serving.worker import Worker
-    from r2r.stages.systems import make_generator
+    from r2r.stages.systems import make_generator, single
 
     config, pair = bench.config.serve, bench.pair
     generator, params = make_generator(bench, "routed")
@@ -69,6 +73,7 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         check_template_options(pair.tokenizer, options, "chat_template_kwargs")
         return encode_chat(pair.tokenizer, messages, {**pair.config.chat_template, **options})
 
+    alone = {"slm": single(bench, "slm", generator.slm), "llm": single(bench, "llm", generator.llm)}
     served = Served(
         name=pair.config.name,
         params=params,
@@ -79,10 +84,14 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         max_prompt_tokens=config.max_prompt_tokens or pair.context_length,
         max_request_bytes=config.max_request_bytes,
         api_key=api_key(config),
+        beside={name: params for name, (_, params) in alone.items()},
+        examples=examples(bench.config.benchmark),
+        one_turn=pair.config.one_turn,
         think=lambda prompt: (pair.config.think_start, pair.think_end(prompt)),
     )
     worker = Worker(
         generator=generator,
+        beside={name: model for name, (model, _) in alone.items()},
         engines={"slm": generator.slm, "llm": generator.llm},
         metrics=Metrics(),
         running=config.running,
@@ -90,6 +99,17 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         timeout_s=config.timeout_s,
     )
     return served, worker
+
+
+def examples(benchmark: BenchmarkConfig) -> list[str]:
+    """Questions that the pair can be asked: the first of the benchmark's problems, the tasks in
+    turn, of those that are on this machine."""
+    from r2r.evaluation.sources import local_file, problems
+
+    local = [t for t in benchmark.tasks if local_file(t, "test", benchmark.data_files)]
+    columns = [problems(task, "test", benchmark.data_files)[:EXAMPLES] for task in local]
+    rows = [row for turn in zip_longest(*columns) for row in turn if row]
+    return [row["question"] for row in rows][:EXAMPLES]
 
 
 def main() -> int:

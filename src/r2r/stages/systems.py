@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from r2r.costs import Params
+from r2r.engines.base import Engine
 from r2r.errors import must_be
 from r2r.generators.base import Generator
 from r2r.generators.query import QUERY_ROUTERS
@@ -29,8 +30,7 @@ def make_generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
 
 def _generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
     if system in bench.pair.models:
-        alone = bench.params_b(system)
-        return _single(bench, system), Params(slm_b=alone, llm_b=alone)
+        return single(bench, system, bench.engine(system))
     both = Params(bench.params_b("slm"), bench.params_b("llm"))
     if system in QUERY_ROUTERS:
         return _query_level(bench, system), both
@@ -66,9 +66,11 @@ def _common(bench: Workbench) -> dict[str, Any]:
     }
 
 
-def _single(bench: Workbench, model: str) -> Single:
-    source = "slm" if model == "slm" else "llm"
-    return Single(engine=bench.engine(model), source=source, **_common(bench))
+def single(bench: Workbench, model: str, engine: Engine) -> tuple[Single, Params]:
+    """One of the pair's models by itself, run by ``engine``, and what its tokens cost."""
+    source, alone = "slm" if model == "slm" else "llm", bench.params_b(model)
+    generator = Single(engine=engine, source=source, **_common(bench))
+    return generator, Params(slm_b=alone, llm_b=alone)
 
 
 def _speculative(bench: Workbench) -> Generator:
@@ -108,8 +110,8 @@ def _query_level(bench: Workbench, system: str) -> QueryLevel:
         raise must_be("query_level.threshold", wanted, threshold)
     return QueryLevel(
         router=load_query_router(bench, system),
-        slm=_single(bench, "slm"),
-        llm=_single(bench, "llm"),
+        slm=single(bench, "slm", bench.engine("slm"))[0],
+        llm=single(bench, "llm", bench.engine("llm"))[0],
         threshold=threshold,
         **_common(bench),
     )

@@ -1,42 +1,47 @@
-"use strict";
-// The chat: streams /v1/chat/completions with its trace. Model output is only ever set as text.
+// The chat: questions, the answers of the routed pair, and beside them the models' alone.
+
+import { formatted, plain } from "/page/answer.js";
+import { answered, offered } from "/page/server.js";
+import { hide } from "/page/tip.js";
 
 const $ = (id) => document.getElementById(id);
-const history = [];
+const NAMES = { slm: "SLM alone", routed: "Routed", llm: "LLM alone" };
+const KEPT = "r2r-chat"; // in the tab's storage, over reloads
 let model = null;
-let running = null; // the AbortController of the answer being written
+let running = null; // the AbortController of what is being written
+let turns = []; // {question, answers: [{system, tokens, thought, finish, usage, seconds, error}]}
 
 // Theme: the system's, until one is chosen here.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const setTheme = (theme) => { document.documentElement.dataset.theme = theme; };
-setTheme(dark.matches ? "dark" : "light");
-dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
-$("theme").addEventListener("click", () =>
-  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+setTheme(localStorage.getItem("r2r-theme") ?? (dark.matches ? "dark" : "light"));
+dark.addEventListener("change", () => {
+  if (!localStorage.getItem("r2r-theme")) setTheme(dark.matches ? "dark" : "light");
+});
+$("theme").addEventListener("click", () => {
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("r2r-theme", theme);
+  setTheme(theme);
+});
 
-// The server.
-
-function request(path, options = {}) {
-  const key = $("key").value;
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  return fetch(path, { ...options, headers: { ...headers, ...options.headers } });
-}
-
-async function refusal(response) {
-  if (response.status === 401) $("key-field").hidden = false;
-  const body = await response.json().catch(() => null);
-  return new Error(body?.error?.message ?? `the server answered ${response.status}`);
-}
+// What the server offers.
 
 async function loadModel() {
-  const response = await request("/v1/models");
-  if (!response.ok) throw await refusal(response);
-  model = (await response.json()).data[0];
+  model = await offered();
   $("model").textContent = model.id;
   const slider = $("threshold");
   slider.max = model.max_threshold ?? Math.max(1, 2 * model.threshold);
   slider.value = model.threshold;
   showThreshold();
+  $("compare-field").hidden = !(model.systems?.length > 1);
+  $("one-turn").hidden = !model.one_turn;
+  $("examples").replaceChildren(...(model.examples ?? []).map((question) => {
+    const item = make("li"), button = make("button", "example", question);
+    button.type = "button";
+    button.addEventListener("click", () => ask(question));
+    item.append(button);
+    return item;
+  }));
 }
 
 const showThreshold = () => {
@@ -45,133 +50,254 @@ const showThreshold = () => {
 $("threshold").addEventListener("input", showThreshold);
 $("key").addEventListener("change", () => loadModel().catch(fail));
 
-// Yields the JSON of each server-sent event.
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      if (!line.startsWith("data: ")) continue;
-      if (line === "data: [DONE]") return;
-      yield JSON.parse(line.slice(6));
-    }
-  }
-}
+// Elements.
 
-// The chat.
-
-function bubble(kind, text) {
-  $("hint").hidden = true;
-  const element = document.createElement("div");
-  element.className = kind;
-  element.textContent = text;
-  $("chat").append(element);
-  $("chat").scrollTop = $("chat").scrollHeight;
+function make(tag, name, text) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== undefined) element.textContent = text;
   return element;
 }
 
-function fail(error) {
-  bubble("said failed", error.message).setAttribute("role", "alert");
-}
-
-function append(element, trace) {
+function keepingEnd(change) {
   const chat = $("chat");
-  const atEnd = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 40;
-  for (const token of trace) {
-    if (!token.text) continue; // special tokens, and parts of a character
-    const span = document.createElement("span");
-    span.className = `token ${token.source}`;
-    span.textContent = token.text;
-    span.told = token;
-    element.append(span);
-  }
+  const atEnd = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 60;
+  change();
   if (atEnd) chat.scrollTop = chat.scrollHeight;
 }
 
-function showFigures(written, began) {
-  const seconds = (performance.now() - began) / 1000;
-  const total = written.slm + written.llm;
-  const share = total ? (100 * written.llm) / total : 0;
+function fail(error) {
+  const note = make("p", "said failed", error.message);
+  note.setAttribute("role", "alert");
+  $("chat").append(note);
+}
+
+const count = (tokens) => {
+  const llm = tokens.filter((token) => token.source === "llm").length;
+  return { total: tokens.length, llm, share: tokens.length ? (100 * llm) / tokens.length : 0 };
+};
+
+function showFigures(answer) {
+  const { total, share } = count(answer.tokens);
   $("share").textContent = total ? `${share.toFixed(1)} %` : "–";
   $("share-bar").style.width = `${share}%`;
   $("tokens").textContent = total;
-  $("speed").textContent = seconds > 0 ? (total / seconds).toFixed(1) : "–";
-  $("seconds").textContent = seconds.toFixed(1);
+  $("speed").textContent = answer.seconds > 0 ? (total / answer.seconds).toFixed(1) : "–";
+  $("seconds").textContent = answer.seconds.toFixed(1);
 }
 
-async function answer(question) {
-  if (!model) await loadModel();
-  bubble("said user", question);
-  history.push({ role: "user", content: question });
-  const body = {
-    model: model.id,
-    messages: history,
-    stream: true,
-    return_trace: true,
-    threshold: Number($("threshold").value),
-    temperature: Number($("temperature").value),
-  };
+// Params x tokens, in the words of the tables.
+function cost(answer) {
+  if (!answer.usage) return "";
+  const billions = answer.usage.avg_params_b;
+  const [value, unit] = billions >= 1 ? [billions, "B"] : billions >= 1e-3 ? [billions * 1e3, "M"] : [billions * 1e6, "K"];
+  return `${value.toPrecision(3)}${unit} params a token`;
+}
+
+function relative(answer, answers) {
+  const llm = answers.find((other) => other.system === "llm" && other.usage);
+  if (!llm || !answer.usage || answer.system === "llm") return "";
+  const of = (it) => it.usage.avg_params_b * it.tokens.length;
+  return of(llm) ? `${(of(answer) / of(llm)).toFixed(2)}x the LLM’s cost` : "";
+}
+
+// An answer's box, drawn anew as tokens come.
+function draw(answer, turn) {
+  const box = answer.box;
+  const head = make("p", "about");
+  const { total, share } = count(answer.tokens);
+  const told = [
+    turn.answers.length > 1 ? NAMES[answer.system] : "",
+    total ? `${total} tokens` : "", total ? `${share.toFixed(1)} % by the LLM` : "",
+    answer.seconds ? `${answer.seconds.toFixed(1)} s` : "", cost(answer), relative(answer, turn.answers),
+  ];
+  head.textContent = told.filter(Boolean).join(" · ");
+  const show = $("plain").checked ? plain : formatted;
+  const written = make("div", "written");
+  written.tabIndex = 0;
+  written.setAttribute("role", "group");
+  written.setAttribute("aria-label", `${NAMES[answer.system]}: arrow keys walk over the tokens, with shift over the LLM’s`);
+  const thought = answer.tokens.slice(0, answer.thought).filter((token) => !/^\s*<\/?think\w*>\s*$/.test(token.text));
+  const said = answer.tokens.slice(answer.thought);
+  if (thought.length) {
+    const fold = make("details", "thinking");
+    fold.open = answer.unfolded ?? !said.length; // open while it thinks, unless chosen otherwise
+    const { share: by } = count(thought);
+    const summary = make("summary", "", `Thinking: ${thought.length} tokens, ${by.toFixed(1)} % by the LLM`);
+    summary.addEventListener("click", () => { answer.unfolded = !fold.open; });
+    fold.append(summary, show(thought));
+    written.append(fold);
+  }
+  if (said.length) written.append(show(said));
+  const parts = [head, written];
+  if (answer.finish === "length") parts.push(make("p", "note", "ended at the token limit"));
+  if (answer.stopped) parts.push(make("p", "note", "stopped; this turn is not remembered"));
+  if (answer.error) {
+    const alert = make("p", "failed", answer.error);
+    alert.setAttribute("role", "alert");
+    parts.push(alert);
+  }
+  if (answer.finish || answer.error || answer.stopped) parts.push(actions(answer, turn));
+  keepingEnd(() => {
+    box.replaceChildren(...parts);
+    box.classList.toggle("empty", !total && !answer.error);
+  });
+}
+
+function actions(answer, turn) {
+  const bar = make("p", "actions");
+  const copy = make("button", "", "Copy"), again = make("button", "", "Retry");
+  copy.type = again.type = "button";
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(answer.tokens.map((token) => token.text).join(""));
+    copy.textContent = "Copied";
+  });
+  again.addEventListener("click", () => working((signal) => write(answer, turn, signal)));
+  bar.append(copy, again);
+  return bar;
+}
+
+function place(turn) {
+  $("hint").hidden = true;
+  const article = make("article", "turn");
+  const boxes = make("div", turn.answers.length > 1 ? "beside" : "");
+  for (const answer of turn.answers) {
+    answer.box = make("div", "said assistant empty");
+    boxes.append(answer.box);
+  }
+  article.append(make("p", "said user", turn.question), boxes);
+  $("chat").append(article);
+  $("chat").scrollTop = $("chat").scrollHeight;
+}
+
+// Asking.
+
+function messages(turn) {
+  const before = model.one_turn ? [] : turns.slice(0, turns.indexOf(turn));
+  const told = before.flatMap(({ question, answers }) => {
+    const given = answers.find((answer) => answer.system === "routed");
+    if (!given?.finish) return [];
+    const content = given.tokens.slice(given.thought).map((token) => token.text).join("");
+    return [{ role: "user", content: question }, { role: "assistant", content }];
+  });
+  return [...told, { role: "user", content: turn.question }];
+}
+
+// How many of the tokens so far belong to the thinking: all, until the first of the content comes.
+function thoughtUpto({ tokens, thought }, { reasoning, content }) {
+  if (!reasoning && !thought) return 0;
+  let at = tokens.length;
+  for (let left = content.length; left > 0 && at > 0;) left -= tokens[--at].text.length;
+  return at;
+}
+
+async function write(answer, turn, signal) {
+  Object.assign(answer, { tokens: [], thought: 0, finish: null, usage: null, seconds: 0, error: null, stopped: false, saying: false });
+  draw(answer, turn);
+  const body = { model: model.id, messages: messages(turn), temperature: Number($("temperature").value) };
+  if (answer.system === "routed") body.threshold = Number($("threshold").value);
+  else body.system = answer.system;
   if ($("max-tokens").value) body.max_tokens = Number($("max-tokens").value);
-  const element = bubble("said assistant", "");
-  const written = { slm: 0, llm: 0 };
   const began = performance.now();
-  let content = ""; // what is remembered: without the reasoning
+  let asked = 0; // a drawing that comes with the next frame
   try {
-    const response = await request("/v1/chat/completions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal: running.signal,
-    });
-    if (!response.ok) throw await refusal(response);
-    for await (const chunk of events(response)) {
-      if (chunk.error) throw new Error(chunk.error.message);
-      const [choice] = chunk.choices;
-      const trace = choice.trace ?? [];
-      append(element, trace);
-      for (const token of trace) {
-        written[token.source] += 1;
-      }
-      content += choice.delta.content ?? "";
-      if (trace.length) showFigures(written, began);
-      if (choice.finish_reason === "length") bubble("note", "ended at the token limit");
+    for await (const news of answered(body, signal)) {
+      answer.tokens.push(...news.tokens);
+      if (!answer.saying) answer.thought = thoughtUpto(answer, news);
+      answer.saying ||= news.content !== "";
+      if (news.tokens.length) answer.seconds = (performance.now() - began) / 1000;
+      answer.finish = news.finish ?? answer.finish;
+      answer.usage = news.usage ?? answer.usage;
+      if (answer.system === "routed") showFigures(answer);
+      asked ||= requestAnimationFrame(() => { asked = 0; draw(answer, turn); });
     }
-    history.push({ role: "assistant", content });
   } catch (error) {
-    history.pop();
-    if (!element.hasChildNodes()) element.remove();
-    if (error.name === "AbortError") bubble("note", "stopped; this turn is not remembered");
-    else fail(error);
+    if (error.name === "AbortError") answer.stopped = true;
+    else answer.error = error.message;
+  }
+  cancelAnimationFrame(asked);
+  for (const other of turn.answers) if (other.tokens) draw(other, turn);
+  keep();
+}
+
+async function ask(question) {
+  if (running) return;
+  const systems = $("compare").checked ? model.systems : ["routed"];
+  const turn = { question, answers: systems.map((system) => ({ system })) };
+  turns.push(turn);
+  place(turn);
+  await working(async (signal) => {
+    for (const answer of turn.answers) { // one after the other: their times can be compared
+      if (signal.aborted) break;
+      await write(answer, turn, signal);
+    }
+  });
+}
+
+async function working(work) {
+  if (running) return;
+  running = new AbortController();
+  $("send").hidden = true;
+  $("stop").hidden = false;
+  await work(running.signal);
+  running = null;
+  $("send").hidden = false;
+  $("stop").hidden = true;
+  $("news").textContent = "The answer is there.";
+  $("question").focus();
+}
+
+// Over reloads.
+
+function keep() {
+  const told = turns.map(({ question, answers }) => ({ question, answers: answers.map(({ box, ...rest }) => rest) }));
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(told));
+  } catch { // too long for the tab's storage: then it is not kept
+    sessionStorage.removeItem(KEPT);
   }
 }
 
-function working(controller) {
-  running = controller;
-  $("send").hidden = controller !== null;
-  $("stop").hidden = controller === null;
+function restore() {
+  turns = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+  for (const turn of turns) {
+    turn.answers = turn.answers.filter((answer) => answer.tokens);
+    place(turn);
+    for (const answer of turn.answers) draw(answer, turn);
+  }
 }
+
+// Input.
 
 $("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const question = $("question").value.trim();
   if (!question || running) return;
+  try {
+    if (!model) await loadModel();
+  } catch (error) {
+    return fail(error);
+  }
   $("question").value = "";
   resize();
-  working(new AbortController());
-  await answer(question).catch(fail);
-  working(null);
-  $("question").focus();
+  await ask(question);
 });
 $("stop").addEventListener("click", () => running?.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  running?.abort();
+  hide();
+});
 $("clear").addEventListener("click", () => {
   running?.abort();
-  history.length = 0;
+  turns = [];
+  keep();
   $("chat").replaceChildren($("hint"));
   $("hint").hidden = false;
+  $("question").focus();
+});
+$("plain").addEventListener("change", () => {
+  for (const turn of turns) for (const answer of turn.answers) if (answer.tokens) draw(answer, turn);
 });
 
 const resize = () => {
@@ -186,37 +312,5 @@ $("question").addEventListener("keydown", (event) => {
   $("ask").requestSubmit();
 });
 
-// What is known of a token, beside the pointer (or the finger).
-
-function line(label, value) {
-  const element = document.createElement("div");
-  const code = document.createElement("code");
-  code.textContent = value;
-  element.append(`${label} `, code);
-  return element;
-}
-
-function showTip(span) {
-  const { source, score, draft_text: draft, text } = span.told;
-  const title = document.createElement("b");
-  title.textContent = source === "llm" ? "The LLM wrote this" : "The SLM wrote this";
-  const lines = [title, line("token", JSON.stringify(text))];
-  if (score !== null) lines.push(line("score", score.toFixed(4)));
-  if (draft !== null) lines.push(line("the SLM wanted", JSON.stringify(draft)));
-  const tip = $("tip");
-  tip.replaceChildren(...lines);
-  tip.hidden = false;
-  const at = span.getClientRects()[0];
-  const left = Math.min(at.left, innerWidth - tip.offsetWidth - 8);
-  const above = at.top - tip.offsetHeight - 6;
-  tip.style.left = `${Math.max(8, left)}px`;
-  tip.style.top = `${above > 8 ? above : at.bottom + 6}px`;
-}
-
-document.addEventListener("pointerover", (event) => {
-  if (event.target.told) showTip(event.target);
-  else $("tip").hidden = true;
-});
-$("chat").addEventListener("scroll", () => { $("tip").hidden = true; });
-
-loadModel().catch((error) => { if ($("key-field").hidden) fail(error); });
+if (innerWidth < 760) $("settings").open = false;
+loadModel().then(restore).catch((error) => { if ($("key-field").hidden) fail(error); });
