@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r2r.records import write_json
-from r2r.stages.main import provenance
+from r2r.stages.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -279,6 +279,13 @@ class PlanConfig:
 
 
 @dataclass
+class ArtifactsConfig:
+    """What stages=[artifacts] does beside listing what outputs/artifacts holds."""
+
+    remove: str | None = None  # unused: what no run's folder names
+
+
+@dataclass
 class Config:
     threshold: Any = MISSING  # a number, or auto
     stages: list[str] = field(default_factory=list)
@@ -303,3 +310,4 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     trace: TraceConfig = field(default_factory=TraceConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)

@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from r2r.records import folder_hash
+from job import same_files
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["labeler.prompts.limit=120", "labeler.shard_queries=10", "benchmark.limit=4",
@@ -82,7 +81,7 @@ def test_labels_from_ray_are_the_serial_ones_whoever_is_killed(alone, tmp_path):
     left = finished_shards(tmp_path)
     assert 5 <= left < 12
     run(tmp_path, *on_ray)
-    assert folder_hash(labels(tmp_path)) == folder_hash(labels(alone))
+    same_files(labels(tmp_path), labels(alone))
 
 
 def curves(outputs: Path) -> list[dict[str, float]]:
@@ -108,7 +107,7 @@ def test_two_processes_train_as_one_does(alone, tmp_path):
     for row, other in zip(one, both, strict=True):
         assert row["train/loss"] == pytest.approx(other["train/loss"], rel=0.02)
         assert row["val/loss"] == pytest.approx(other["val/loss"], rel=0.02)
-    assert folder_hash(labels(tmp_path)) == folder_hash(labels(alone))
+    same_files(labels(tmp_path), labels(alone))
 
 
 def test_ddp_is_refused_in_a_sweep(tmp_path):
@@ -126,7 +125,7 @@ def test_a_launchers_jobs_run_beside_each_other_and_end_on_one_page(alone, tmp_p
     assert (sweep / "report.html").exists()
     found = [json.loads((sweep / job / "results.json").read_text()) for job in "01"]
     assert [each["threshold"] for each in found] == [0.3, 0.6]
-    assert folder_hash(labels(tmp_path)) == folder_hash(labels(alone))
+    same_files(labels(tmp_path), labels(alone))
     assert len(list((tmp_path / "artifacts" / "evaluation").iterdir())) == 2
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from r2r.records import whole_file
 from r2r.reporting.runs import Point, Run, routed_name
 from r2r.reporting.statistics import Estimate, verdict
-from r2r.reporting.tables import accuracy, latex, markdown, params, shown
+from r2r.reporting.tables import accuracy, footnotes, latex, markdown, params, shown, speed
 
 COLUMNS = (
     "System", "Accuracy % (95%)", "LLM %", "Params", "Published", "Cost", "Tokens", "Tok/s",
@@ -85,7 +85,7 @@ def _row(point: Point, llm_cost: float | None) -> Row:
         "-" if published_b is None else params(published_b),
         f"{figures['cost'] / llm_cost:.2f}x" if llm_cost else "-",
         f"{figures['output_tokens']:.0f}" if "output_tokens" in figures else "-",
-        f"{figures['tokens_per_s']:.0f}" if "tokens_per_s" in figures else "-",
+        speed(figures),
         OURS,
     )
     return Row(cells, point.series if point.system == "routed" else "")
@@ -119,11 +119,12 @@ def _published(benchmark: str) -> Block:
 
 def notes(points: Sequence[Point]) -> list[str]:
     """What stands below the tables: the columns, and what the marks of the paper's rows mean."""
+    legend = [LEGEND, *footnotes(point.figures for point in points)]
     if not _known(points):
-        return [LEGEND]
+        return legend
     about = published()
     marks = "; ".join(f"[{mark}] {meaning}" for mark, meaning in about["sources"].items())
-    return [LEGEND, f"Published numbers ({about['paper']}): {marks}. {about['settings']}."]
+    return [*legend, f"Published numbers ({about['paper']}): {marks}. {about['settings']}."]
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
@@ -154,8 +155,11 @@ def write_tables(runs: Sequence[Run], points: Sequence[Point], folder: Path) -> 
     with whole_file(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         head = ("pair", "benchmark", "system", "router", "threshold", "seed")
-        writer.writerow([*head, *FIGURES, "accuracy_low", "accuracy_high", "run"])
+        writer.writerow([*head, *FIGURES, "accuracy_low", "accuracy_high", "run", "timed_with"])
         for p in points:
             router = p.series if p.system == "routed" else ""
             about = (p.pair, p.benchmark, p.system, router, p.threshold, p.run.results["seed"])
-            writer.writerow([*about, *(p.figures.get(f) for f in FIGURES), *p.interval, p.run.name])
+            figures = [p.figures.get(name) for name in FIGURES]
+            other = p.figures.get("timed_with", {})
+            told = "; ".join(f"{key}={value}" for key, value in other.items())
+            writer.writerow([*about, *figures, *p.interval, p.run.name, told])

@@ -9,7 +9,7 @@ from typing import Any
 
 from r2r.reporting.runs import what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
-from r2r.reporting.tables import accuracy, params, shown
+from r2r.reporting.tables import accuracy, params, shown, speed
 
 LEGEND = (
     "Params: activated per token, rejected drafts and router included; published: as the paper"
@@ -87,7 +87,7 @@ def columns(rows: Sequence[Row]) -> dict[str, Cell]:
         "Published": lambda row: params(row.figures["avg_params_published_b"]),
         "Cost": lambda row: f"{row.figures['cost'] / costs[0]:.2f}x" if len(costs) == 1 else "",
         "Tokens": lambda row: f"{row.figures['output_tokens']:.0f}",
-        "Tok/s": lambda row: f"{row.figures['tokens_per_s']:.0f}",
+        "Tok/s": lambda row: speed(row.figures),
         "Accepted %": lambda row: percent(row.figures.get("acceptance")),
         "Recall %": lambda row: percent(row.validation.get("recall")),
         "AUROC": lambda row: f"{row.validation['auroc']:.3f}" if row.validation else "",

@@ -108,12 +108,13 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
             "a router at several thresholds is a line, each threshold beside its point.",
             pareto_figure(group, styles=styles),
         )  # fmt: skip
-        timed = [p for p in group if "tokens_per_s" in p.figures]
+        timed = [p for p in group if p.figures.get("tokens_per_s") is not None]
         if timed:
             yield Drawing(
                 f"costs{ending}", "Cost and time",
                 "Cost: activated params x tokens per answer. Time: wall time of the whole "
-                "benchmark over its answers, batched.", charts.bars_figure(timed, styles),
+                "benchmark over its answers, batched; systems not timed as the others are left "
+                "out.", charts.bars_figure(timed, styles),
             )  # fmt: skip
         mixed = [p for p in _one_each(group) if _samples(p)]
         written = {p.label: _written_by(p) for p in mixed}

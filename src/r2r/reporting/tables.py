@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -16,6 +16,23 @@ LEGEND = (
     "Params: activated per token, rejected drafts and router included. "
     "Cost: params x tokens, relative to the LLM. Tokens: mean per answer."
 )
+ELSEWHERE = (
+    "* answered with other settings or on another machine: its speed does not compare "
+    "(force=true measures anew)."
+)
+
+
+def speed(figures: Mapping[str, Any]) -> str:
+    """Tokens per second; a star where they were not measured as the run's others
+    (``ELSEWHERE``)."""
+    if figures.get("tokens_per_s") is None:
+        return "*" if "timed_with" in figures else "-"
+    return f"{figures['tokens_per_s']:.0f}"
+
+
+def footnotes(every: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the stars in these systems' figures mean, where there are any."""
+    return [ELSEWHERE] if any(speed(figures) == "*" for figures in every) else []
 
 
 def shown(system: str) -> str:
@@ -66,7 +83,7 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             params(system["avg_params_b"]),
             relative,
             f"{system['output_tokens']:.0f}",
-            f"{system['tokens_per_s']:.0f}",
+            speed(system),
         )
 
     return [row(name) for name in by_params(results)]
@@ -89,7 +106,7 @@ def results_table(results: dict[str, Any]) -> Table:
     """The table for a terminal; fits 80 columns."""
     table = Table(
         title=title(results),
-        caption="\n".join([LEGEND, *verdicts(results)]),
+        caption="\n".join([LEGEND, *footnotes(results["systems"].values()), *verdicts(results)]),
         title_justify="left",
         caption_justify="left",
     )

@@ -1,49 +1,97 @@
-"""An artifact is made once, by one run at a time: another that wants it too waits, and finds it."""
+"""An artifact is made once, by one run at a time: another that wants it too waits, and finds it.
+
+Its manifest says what it holds and, under ``made``, who made it: pair, parents, what decided it,
+and of each run that worked on it the settings that decided nothing but time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from r2r.records import MANIFEST, whole_folder
+from r2r.records import MANIFEST, read_json, whole_folder, write_json
 from r2r.stages.screen import say
 
+if TYPE_CHECKING:
+    from r2r.stages.fingerprints import Key
+
 LOCKS = "locks"  # beside the kinds of artifacts; empty files, locked by the kernel while in use
+MAKING = "making.json"  # in an artifact's folder until it is whole: its manifest's ``made``
 
 
-def artifact(stage: str, folder: Path, force: bool, make: Callable[[Path], None]) -> bool:
-    """Run ``make(folder)`` unless the folder is already complete; True where it was reused.
+def artifact(
+    stage: str,
+    key: Key,
+    force: bool,
+    make: Callable[[Path], None],
+    made_with: Callable[[], dict[str, Any]] = dict,
+) -> bool:
+    """Run ``make(folder)`` unless the artifact is already complete; True where it was reused.
 
     An artifact is complete once it holds a manifest, which ``make`` writes last. ``make`` finds
     what a killed run left in the folder, and goes on from there. With ``force`` it starts anew, and
-    the old artifact stays until the new one is whole.
+    the old artifact stays until the new one is whole. ``made_with``: this run's settings.
     """
-    with _alone(stage, folder):
+    folder = key.folder
+    with locked(stage, folder):
         whole = (folder / MANIFEST).exists()
+        if whole and (folder / MAKING).exists():  # killed in between
+            _finish(folder, None)
         if whole and not force:
             return True
         _clear_leftovers(folder)
         if whole:
             with whole_folder(folder) as temporary:
-                make(temporary)
+                _make(temporary, key, make, made_with())
             return False
         if force and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        make(folder)
+        _make(folder, key, make, made_with())
         return False
 
 
+def made(folder: Path) -> dict[str, Any] | None:
+    """Who made a complete artifact; None where a version without such entries has."""
+    return read_json(folder / MANIFEST).get("made")
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """The same of an artifact that is being made."""
+    return read_json(folder / MAKING)
+
+
+def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[str, Any]) -> None:
+    about = begun(folder) if (folder / MAKING).exists() else key.about() | {"runs": []}
+    about["runs"].append({"began": _now(), "seconds": None} | settings)
+    write_json(folder / MAKING, about)
+    began = time.perf_counter()
+    make(folder)
+    _finish(folder, time.perf_counter() - began)
+
+
+def _finish(folder: Path, seconds: float | None) -> None:
+    about = begun(folder)
+    about["runs"][-1]["seconds"] = seconds
+    write_json(folder / MANIFEST, read_json(folder / MANIFEST) | {"made": about | {"at": _now()}})
+    (folder / MAKING).unlink()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @contextlib.contextmanager
-def _alone(stage: str, folder: Path) -> Iterator[None]:
+def locked(stage: str, folder: Path) -> Iterator[None]:
     """Hold the artifact's lock, which ends with the process."""
-    locks = folder.parents[1] / LOCKS
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{folder.parent.name}-{folder.name}")
+    lock = lock_of(folder)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -55,7 +103,17 @@ def _alone(stage: str, folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def lock_of(folder: Path) -> FileLock:
+    locks = folder.parents[1] / LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{folder.parent.name}-{folder.name}")
+
+
 def _clear_leftovers(folder: Path) -> None:
     """Temporary files and folders of killed runs."""
-    for left in [*folder.glob(".*"), *folder.parent.glob(f".{folder.name}.*")]:
+    for left in leftovers(folder):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [*folder.glob(".*"), *folder.parent.glob(f".{folder.name}.*")]

@@ -15,17 +15,12 @@ from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
 from r2r.stages import fingerprints
-from r2r.stages.artifacts import artifact
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
 from r2r.stages.workbench import Workbench
 
 SCORES = "scores.npz"
 SPLIT = "test"  # no training and no threshold has seen it
-
-
-def calibration_folder(bench: Workbench) -> Path:
-    return fingerprints.calibration(bench).folder
 
 
 def calibrate(bench: Workbench, run: Path) -> bool:
@@ -36,9 +31,9 @@ def calibrate(bench: Workbench, run: Path) -> bool:
     """
     if bench.oracle:
         raise must_be("router", "one with scores (the oracle asks the LLM instead)", "oracle")
-    folder = calibration_folder(bench)
-    reused = artifact("calibrate", folder, bench.config.force, lambda to: _replay(bench, to))
-    found = read_json(folder / MANIFEST)
+    key = fingerprints.calibration(bench)
+    reused = bench.make("calibrate", key, lambda to: _replay(bench, to))
+    found = _read(key.folder)
     at = found["at"]
     wanted = -bench.config.trainer.min_recall
     best = int(np.searchsorted(-np.asarray(at["recall"]), wanted, side="right")) - 1
@@ -66,8 +61,17 @@ def measured_points(bench: Workbench) -> list[Point]:
 
 def calibration(bench: Workbench) -> dict[str, Any] | None:
     """What ``calibrate`` found for the run's router; None where it has not run."""
-    path = calibration_folder(bench) / MANIFEST
-    return read_json(path) if path.exists() else None
+    key = fingerprints.calibration(bench)
+    if not (key.folder / MANIFEST).exists():
+        return None
+    bench.use(key)
+    return _read(key.folder)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    found = read_json(folder / MANIFEST)
+    del found["made"]
+    return found
 
 
 def _replay(bench: Workbench, folder: Path) -> None:

@@ -3,7 +3,6 @@ for what the user, a signal or the disk brings about."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -58,10 +57,11 @@ def _main() -> None:
         print(f"r2r {r2r.__version__}")
         return
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
     from r2r.errors import ConfigError
-    from r2r.stages.main import experiment
+    from r2r.stages.main import experiment, forget_empty
 
     here = os.getpid()
 
@@ -71,7 +71,7 @@ def _main() -> None:
             with one_line_errors(CONF):
                 return experiment(raw)
         except ConfigError as error:
-            _forget_empty_folder()
+            forget_empty(Path(HydraConfig.get().runtime.output_dir))
             if os.getpid() != here:
                 raise
             fail(str(error))
@@ -90,16 +90,6 @@ def _main() -> None:
         fail(str(error))
     except OSError as error:  # Hydra makes the run's folder before the task starts
         fail(f"outputs must be a folder that can be written: {error.strerror}: {error.filename}")
-
-
-def _forget_empty_folder() -> None:
-    """Remove the folders that Hydra has made for a run that never began."""
-    from hydra.core.hydra_config import HydraConfig
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with contextlib.suppress(OSError):  # not empty
-        for made in (folder, *folder.parents[:2]):
-            made.rmdir()
 
 
 def fail(line: str) -> NoReturn:

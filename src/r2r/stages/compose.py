@@ -26,8 +26,9 @@ from r2r.generators.query import QUERY_ROUTERS
 
 ASSETS = Path(r2r.__file__).resolve().parent / "assets"
 CONF = ASSETS / "conf"  # the repository's own conf/
-# In their order; plan stands alone.
-STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", "plan")
+# In their order; those of ALONE stand alone.
+ALONE = ("plan", "artifacts")
+STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", *ALONE)
 SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
 CHOICES = {
     "labeler.verifier": ("equivalence", "judge"),
@@ -162,8 +163,11 @@ def _check_values(config: Config) -> None:
             raise must_be(key, f"at least {least}", value)
     if not 0 < config.benchmark.top_p <= 1:
         raise must_be("benchmark.top_p", "above 0 and at most 1", config.benchmark.top_p)
-    if "plan" in config.stages and len(config.stages) > 1:
-        raise must_be("stages", "[plan] alone, or without it", config.stages)
+    for stage in ALONE:
+        if stage in config.stages and len(config.stages) > 1:
+            raise must_be("stages", f"[{stage}] alone, or without it", config.stages)
+    if config.artifacts.remove not in (None, "unused"):
+        raise must_be("artifacts.remove", "unused, or null", config.artifacts.remove)
     for key in ABOVE_ZERO:
         value = _get(config, key)
         if value is not None and not value > 0:

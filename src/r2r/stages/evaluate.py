@@ -17,7 +17,6 @@ from r2r.generators.saved import Saved
 from r2r.journal import Journal, forget
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.stages import fingerprints
-from r2r.stages.artifacts import artifact
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
@@ -55,7 +54,8 @@ def evaluate(bench: Workbench) -> list[str]:
 
 def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
     """The folder of a system's graded answers, made where it is not there yet."""
-    folder = evaluation_folder(bench, system, split)
+    key = fingerprints.evaluation(bench, system, split)
+    folder = key.folder
     force = bench.config.force and folder not in bench.evaluated
 
     def make(to: Path) -> None:
@@ -66,7 +66,7 @@ def evaluated(bench: Workbench, system: str, split: str = "test") -> Path:
         else:
             _score(bench, system, to, split)
 
-    reused = artifact("evaluate", folder, force, make)
+    reused = bench.make("evaluate", key, make, force=force)
     forget(folder / ANSWERS)  # samples.jsonl holds them
     if folder not in bench.evaluated:
         bench.evaluated.add(folder)

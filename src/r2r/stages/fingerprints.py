@@ -8,7 +8,7 @@ executors, which engine) decides nothing here; ``artifacts`` records it in the m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,13 @@ THRESHOLD = ("positive", "min_recall", "target_share")  # all that a router with
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An artifact by what decides it. ``parents``: those it was made from, as ``kind/name``."""
+    """An artifact by what decides it. ``parents``: those it was made from, as ``kind/name``.
+    ``pair`` and ``what`` are for people."""
 
     root: Path
     kind: str
+    pair: str
+    what: str
     decides: dict[str, Any]
     parents: tuple[str, ...] = ()
 
@@ -52,6 +55,24 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
+
+    def about(self) -> dict[str, Any]:
+        """Plain data, for the artifact's manifest."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "pair": self.pair,
+            "what": self.what,
+            "parents": list(self.parents),
+            "decides": self.decides,
+        }
+
+
+def _key(
+    bench: Workbench, kind: str, what: str, decides: dict[str, Any], parents: Iterable[object] = ()
+) -> Key:
+    named = tuple(map(str, parents))
+    return Key(bench.artifacts, kind, bench.config.pair.name, what, decides, named)
 
 
 # Labels and routers.
@@ -70,7 +91,7 @@ def labels(bench: Workbench) -> Key:
             "splits": shares,
             "steps": {"published": PUBLISHED_VERSION, "dataset": DATASET_VERSION},
         }
-        return Key(bench.artifacts, "labels", decides)
+        return _key(bench, "labels", "published", decides)
     from r2r.labeling.dataset import DATASET_VERSION
     from r2r.labeling.prefill import READ_VERSION
     from r2r.labeling.respond import RESPOND_VERSION
@@ -83,7 +104,6 @@ def labels(bench: Workbench) -> Key:
         "max_new_tokens": config.max_new_tokens,
         "rule": _rule(config),
         "splits": shares,
-        "shard_queries": config.shard_queries,
         "precision": _precision(bench, "slm", "llm", "judge"),
         "steps": {
             "prompt": PROMPT_VERSION,
@@ -94,7 +114,7 @@ def labels(bench: Workbench) -> Key:
             "dataset": DATASET_VERSION,
         },
     }
-    return Key(bench.artifacts, "labels", decides)
+    return _key(bench, "labels", f"{len(bench.queries):,} queries", decides)
 
 
 def router(bench: Workbench) -> Key:
@@ -106,23 +126,25 @@ def router(bench: Workbench) -> Key:
         "steps": {"router": bench.router_class.version},
     }
     if not bench.needs_labels:
-        return Key(bench.artifacts, "router", decides)
+        return _key(bench, "router", bench.router_name, decides)
     trainer = asdict(config.trainer)
     read = [key for key in trainer if key not in WHERE] if bench.learns else THRESHOLD
-    decides |= {"labels": labels(bench).name, "trainer": {key: trainer[key] for key in read}}
+    read_from = labels(bench)
+    decides |= {"labels": read_from.name, "trainer": {key: trainer[key] for key in read}}
     decides["steps"] |= {"calibration": CALIBRATION_VERSION}
     decides["steps"] |= {"training": TRAINING_VERSION} if bench.learns else {}
-    return Key(bench.artifacts, "router", decides, (str(labels(bench)),))
+    return _key(bench, "router", bench.router_name, decides, [read_from])
 
 
 def calibration(bench: Workbench) -> Key:
+    read_from = labels(bench)
     decides = {
         "router": _routing(bench),
-        "labels": labels(bench).name,
+        "labels": read_from.name,
         "steps": {"router": bench.described_router.version, "calibration": CALIBRATION_VERSION},
     }
-    parents = (str(labels(bench)), *_router_parents(bench))
-    return Key(bench.artifacts, "calibration", decides, parents)
+    parents = [read_from, *_router_parents(bench)]
+    return _key(bench, "calibration", bench.router_name, decides, parents)
 
 
 def router_id(bench: Workbench) -> str:
@@ -154,7 +176,8 @@ def evaluation(bench: Workbench, system: str, split: str = "test") -> Key:
             "tasks": task_versions(benchmark, split),
         },
     }
-    return Key(bench.artifacts, "evaluation", decides, parents)
+    what = f"{system} on {benchmark.name}" + (f", {split}" if split != "test" else "")
+    return _key(bench, "evaluation", what, decides, parents)
 
 
 def benchmark_of(bench: Workbench, split: str) -> BenchmarkConfig:
@@ -186,7 +209,7 @@ def query(bench: Workbench, system: str) -> Key:
         "seed": bench.config.seed,
         "steps": {"query": QUERY_VERSION},
     }
-    return Key(bench.artifacts, "query", decides, tuple(map(str, graded)))
+    return _key(bench, "query", system, decides, graded)
 
 
 def traces(bench: Workbench, systems: Sequence[str]) -> Key:
@@ -197,7 +220,7 @@ def traces(bench: Workbench, systems: Sequence[str]) -> Key:
         "answers": {name: key.name for name, key in answers.items()},
         "steps": {"traces": TRACES_VERSION},
     }
-    return Key(bench.artifacts, "traces", decides, tuple(map(str, answers.values())))
+    return _key(bench, "traces", ", ".join(systems), decides, answers.values())
 
 
 Who = tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]

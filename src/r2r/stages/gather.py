@@ -72,6 +72,7 @@ class Gather(Callback):
     def gather(self, folders: Sequence[Path]) -> str:
         """The table of finished runs."""
         from r2r.reporting import gathered as report
+        from r2r.reporting.tables import footnotes
 
         runs = [_run(folder) for folder in folders]
         rows = report.gathered(runs)
@@ -82,6 +83,7 @@ class Gather(Callback):
             " bootstrap over problems.",
             report.table(rows),
             report.LEGEND,
+            *footnotes(row.figures for row in rows),
         ]
         said = report.claims(rows, self.claims, first["seed"])
         parts += ["\n".join(f"- {line}" for line in said)] if said else []

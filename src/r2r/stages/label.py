@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from r2r.config import Config, ModelConfig
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
-from r2r.stages.artifacts import artifact
+from r2r.stages import fingerprints
+from r2r.stages.artifacts import begun
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
@@ -31,11 +32,14 @@ def label(bench: Workbench) -> bool:
     from r2r.labeling.report import REPORT, write_report
 
     def make(to: Path) -> None:
+        if not bench.config.labeler.path:  # the shards of a killed run stay as they are
+            first = begun(to)["runs"][0]["labeler"]
+            bench.config.labeler.shard_queries = first["shard_queries"]
         _label(bench, to)
         write_report(to)
 
     folder = bench.labels_folder
-    reused = artifact("label", folder, bench.config.force, make)
+    reused = bench.make("label", fingerprints.labels(bench), make)
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.stages.compose import STAGES, checked
+from r2r.stages.provenance import provenance
 
 if TYPE_CHECKING:
     from r2r.config import Config
     from r2r.stages.tracking import Tracking
     from r2r.stages.workbench import Workbench
 
-PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "lm-eval", "hydra-core")
 CONFIG = "config.yaml"  # of a run's folder: the first file there
 AT_BEST_EPOCH = ("auroc", "average_precision")  # figures of training that need no threshold
 
@@ -57,6 +55,12 @@ def experiment(raw: DictConfig) -> float | tuple[float, ...] | None:
         from r2r.stages.plan import plan
 
         plan(config, folder)
+        return None
+    if config.stages == ["artifacts"]:
+        from r2r.stages.inventory import artifacts
+
+        forget_empty(folder)
+        artifacts(Path(config.outputs), config.artifacts.remove)
         return None
     if hydra.mode == RunMode.MULTIRUN and config.trainer.strategy == "ddp":
         wanted = "auto in a sweep (train before it: stages=[label,train] trainer=ddp)"
@@ -95,6 +99,16 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     bench.pair.remember()
     with whole_file(folder / CONFIG) as path:
         path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    about = manifest(config, overrides)
+
+    def record(finished: bool = False) -> None:
+        if bench.fleet and bench.fleet.version:
+            about["versions"]["sglang"] = bench.fleet.version
+        told = {"finished": finished, "artifacts": bench.uses}
+        write_json(folder / MANIFEST, about | told)
+
+    bench.on_use = record
+    record()
     tracking = Tracking(
         config.logger,
         folder,
@@ -102,25 +116,19 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         tags=[config.pair.name, bench.router_name, config.benchmark.name],
         logged=asdict(config),
     )
-
-    def describe() -> None:
-        about = manifest(config, bench.used(), overrides)
-        if bench.fleet:
-            about["versions"]["sglang"] = bench.fleet.version
-        write_json(folder / MANIFEST, about)
-
     failed = True
     try:
-        outcome = _stages(bench, folder, tracking, describe)
+        outcome = _stages(bench, folder, tracking)
         outcome.objective = _objective(outcome.figures, config.objective)
         failed = False
     except ConfigError:
-        if os.listdir(folder) == [CONFIG]:  # it came to nothing
-            (folder / CONFIG).unlink()
+        if not bench.uses and set(os.listdir(folder)) == {CONFIG, MANIFEST}:  # it came to nothing
+            for name in (CONFIG, MANIFEST):
+                (folder / name).unlink()
         raise
     finally:
         tracking.finish(failed)
-    describe()
+    record(finished=True)
     point_latest(Path(config.outputs) / "latest", folder)
     if outcome.reused:
         say("reused", ", ".join(outcome.reused))
@@ -132,6 +140,13 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
     else:
         say("next", next_command(config, overrides))
     return outcome
+
+
+def forget_empty(folder: Path) -> None:
+    """Remove the folders that Hydra has made for a run that leaves none."""
+    with contextlib.suppress(OSError):  # not empty
+        for made in (folder, *folder.parents[:2]):
+            made.rmdir()
 
 
 def own_folder(folder: Path) -> Path:
@@ -163,9 +178,7 @@ def _objective(
     return values[0] if len(values) == 1 else values or None
 
 
-def _stages(
-    bench: Workbench, folder: Path, tracking: Tracking, describe: Callable[[], None]
-) -> Outcome:
+def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
     outcome, wanted = Outcome(folder), [s for s in STAGES if s in bench.config.stages]
     labels = "train" not in wanted or bench.needs_labels
     if "label" in wanted and labels:
@@ -188,7 +201,6 @@ def _stages(
     if "report" in wanted:
         from r2r.stages.report import report
 
-        describe()  # the page tells it
         results = report(bench, folder)
         outcome.figures |= {
             f"{system}/{name}": float(value)
@@ -215,28 +227,14 @@ def _training_figures(bench: Workbench) -> dict[str, float]:
     return {"val/loss": metrics["val_loss"], **best}
 
 
-def manifest(config: Config, artifacts: dict[str, str], overrides: list[str]) -> dict[str, Any]:
-    """Where results come from: overrides, artifacts, seed, date, versions, commit, machine."""
+def manifest(config: Config, overrides: list[str]) -> dict[str, Any]:
+    """Where results come from: overrides, seed, date, versions, commit, machine."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["run.py", *sys.argv[1:]],
         "overrides": overrides,  # of this job, where the command starts several
         "seed": config.seed,
-        "artifacts": artifacts,
     } | provenance()
-
-
-def provenance() -> dict[str, Any]:
-    """Commit, versions and machine."""
-    root = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    ).stdout.strip()
-    return {
-        "commit": commit or None,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-    }
 
 
 def point_latest(link: Path, folder: Path) -> None:

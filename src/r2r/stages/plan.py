@@ -76,7 +76,11 @@ def read_measured(config: MeasuredConfig) -> MeasuredConfig:
         systems = content.get("systems", {})
         rows = content.get("rows") or [row | {"system": name} for name, row in systems.items()]
         told = {
-            what: [float(row[rate]) for row in rows if row.get("system") == name and rate in row]
+            what: [
+                float(row[rate])
+                for row in rows
+                if row.get("system") == name and row.get(rate) is not None
+            ]
             for what, (name, rate) in ROWS.items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:

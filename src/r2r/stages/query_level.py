@@ -26,7 +26,6 @@ from r2r.generators.query.scorers import (
 )
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.stages import fingerprints
-from r2r.stages.artifacts import artifact
 from r2r.stages.evaluate import evaluated, read_samples, write_samples
 from r2r.stages.screen import say
 from r2r.stages.workbench import Workbench
@@ -38,16 +37,14 @@ LEAST = 10  # training prompts of each kind
 Row = dict[str, Any]
 
 
-def query_folder(bench: Workbench, system: str) -> Path:
-    return fingerprints.query(bench, system).folder
-
-
 def load_query_router(bench: Workbench, system: str) -> QueryRouter:
     """The finished query-level router of ``system``. Raises ConfigError where there is none yet."""
-    folder = query_folder(bench, system)
+    key = fingerprints.query(bench, system)
+    folder = key.folder
     if not (folder / MANIFEST).exists():
         wanted = f"a list with evaluate first ({system} is not trained yet)"
         raise must_be("stages", wanted, bench.config.stages)
+    bench.use(key)
     return QueryRouter(_features(bench, system, folder), load_scorer(folder))
 
 
@@ -64,9 +61,9 @@ def _features(bench: Workbench, system: str, folder: Path) -> Features:
 
 
 def train_query_router(bench: Workbench, system: str) -> None:
-    folder = query_folder(bench, system)
-    reused = artifact("evaluate", folder, bench.config.force, lambda to: _train(bench, system, to))
-    metrics = read_json(folder / MANIFEST)["metrics"]
+    key = fingerprints.query(bench, system)
+    reused = bench.make("evaluate", key, lambda to: _train(bench, system, to))
+    metrics = read_json(key.folder / MANIFEST)["metrics"]
     told = f"{system}: {metrics['prompts']} prompts, {100 * metrics['wins']:.0f}% only by the LLM"
     say("evaluate", f"{told}, AUROC {metrics['auroc']:.3f}", reused)
 

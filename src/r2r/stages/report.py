@@ -12,6 +12,7 @@ from typing import Any
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import problem_scores
+from r2r.generators.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, read_run
@@ -20,9 +21,10 @@ from r2r.reporting.tables import results_table
 from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
 from r2r.stages import fingerprints
-from r2r.stages.artifacts import artifact
+from r2r.stages.artifacts import made
 from r2r.stages.calibrate import calibration
 from r2r.stages.evaluate import SAMPLES, evaluation_folder, read_samples, systems
+from r2r.stages.provenance import timed_otherwise
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
@@ -37,12 +39,15 @@ def collect(bench: Workbench) -> dict[str, Any]:
     config = bench.config
     found: dict[str, Any] = {}
     for system in systems(bench):
-        folder = evaluation_folder(bench, system)
+        key = fingerprints.evaluation(bench, system)
+        folder = key.folder
         if not (folder / MANIFEST).exists():
             raise must_be(
                 "stages", f"a list with evaluate ({system} has no results yet)", config.stages
             )
+        bench.use(key)
         found[system] = read_json(folder / MANIFEST)["metrics"] | {"answers": folder.name}
+        found[system] |= _timed(bench, system, folder)
     compared = _compared(bench, found)
     on_labels = "routed" in found and not bench.oracle
     return {
@@ -56,6 +61,19 @@ def collect(bench: Workbench) -> dict[str, Any]:
         "systems": found,
         "differences": compared,
     }
+
+
+def _timed(bench: Workbench, system: str, folder: Path) -> dict[str, Any]:
+    """Nothing, or where the answers were made with other settings than this run's: no speed, and
+    ``timed_with``, those settings by name. What a query-level router takes was timed with the
+    models' own answers."""
+    here, of = bench.made_with("evaluation"), [folder]
+    if system in QUERY_ROUTERS:
+        of = [evaluation_folder(bench, name) for name in ("slm", "llm")]
+    found: dict[str, Any] = {}
+    for each in of:
+        found |= timed_otherwise(made(each), here)
+    return {"seconds": None, "tokens_per_s": None, "timed_with": found} if found else {}
 
 
 def _validation(bench: Workbench) -> dict[str, float] | None:
@@ -127,7 +145,7 @@ def _traces(bench: Workbench, names: Sequence[str]) -> Path:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         write_json(to / MANIFEST, {"answers": key.decides["answers"]})
 
-    artifact("report", key.folder, bench.config.force, make)
+    bench.make("report", key, make)
     return key.folder / TRACES
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from r2r.errors import must_be
 from r2r.records import MANIFEST
 from r2r.reporting.traces import COLOURS, LEGEND, colored, marked
+from r2r.stages import fingerprints
 from r2r.stages.evaluate import evaluation_folder, read_samples, systems
 from r2r.stages.readable import readable
 from r2r.stages.screen import console
@@ -29,6 +30,7 @@ def trace(bench: Workbench) -> None:
     if not (folder / MANIFEST).exists():
         raise must_be("stages", f"a list with evaluate ({system} has no results yet)",
                       bench.config.stages)  # fmt: skip
+    bench.use(fingerprints.evaluation(bench, system))
     samples = list(read_samples(folder))
     (row,) = readable(bench, [_chosen(samples, wanted.problem)], [False])
     tokens, by_llm = len(row["llm"]), sum(row["llm"])

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from r2r.records import MANIFEST, read_json, write_json
-from r2r.stages.artifacts import artifact
+from r2r.stages import fingerprints
 from r2r.stages.label import open_labels
 from r2r.stages.screen import bar, say
 from r2r.stages.tracking import Tracking
@@ -26,7 +26,7 @@ def train(bench: Workbench, tracking: Tracking) -> bool:
         say("train", f"nothing to do: router {bench.finished_router}")
         return True
     folder = bench.router_folder
-    reused = artifact("train", folder, bench.config.force, lambda to: _train(bench, tracking, to))
+    reused = bench.make("train", fingerprints.router(bench), lambda to: _train(bench, tracking, to))
     if reused:
         tracking.curves(folder / CURVES)
     saved = read_json(folder / MANIFEST)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from r2r.pairs import (
 )
 from r2r.records import MANIFEST
 from r2r.stages import fingerprints
+from r2r.stages.artifacts import artifact
+from r2r.stages.provenance import gpus, provenance
 from r2r.stages.screen import say
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from r2r.engines.sglang.fleet import Fleet
     from r2r.routers.base import Router
     from r2r.routers.checkpoint import Description, SavedRouter
+    from r2r.stages.fingerprints import Key
 
 
 class Workbench:
@@ -40,6 +44,8 @@ class Workbench:
         self.artifacts = Path(config.outputs) / "artifacts"
         self.models: dict[str, Any] = {}
         self.evaluated: set[Path] = set()  # what this run made or found, to be forced and told once
+        self.uses: list[str] = []  # artifacts, as kind/name
+        self.on_use: Callable[[], None] = lambda: None
 
     def preflight(self) -> None:
         """Find every mistake that can be found before anything expensive is done."""
@@ -88,6 +94,40 @@ class Workbench:
             return {}
         found = {"router": str(self.router_path)}
         return found | ({"labels": str(self.labels_folder)} if self.needs_labels else {})
+
+    def use(self, *keys: object) -> None:
+        """The run makes or reads these artifacts: known before it does, so that none is removed."""
+        new = [str(key) for key in keys if str(key) not in self.uses]
+        if new:
+            self.uses += new
+            self.on_use()
+
+    def make(
+        self, stage: str, key: Key, make: Callable[[Path], None], *, force: bool | None = None
+    ) -> bool:
+        """``artifacts.artifact`` of this run; True where it was reused."""
+        self.use(key, *key.parents)
+        forced = self.config.force if force is None else force
+        return artifact(stage, key, forced, make, lambda: self.made_with(key.kind))
+
+    def made_with(self, kind: str) -> dict[str, Any]:
+        """What of this run shows in an artifact's time, and in nothing else of it."""
+        config, about = self.config, provenance()
+        if config.engine.device != "cpu":
+            about["machine"]["gpus"] = gpus()
+        if self.fleet and self.fleet.version:
+            about["versions"]["sglang"] = self.fleet.version
+        about["engine"] = asdict(config.engine)
+        if kind == "labels":
+            labeler = config.labeler
+            about["labeler"] = {
+                "executor": labeler.executor,
+                "shard_queries": labeler.shard_queries,
+            }
+        if kind == "router":
+            trainer = asdict(config.trainer)
+            about["trainer"] = {key: trainer[key] for key in fingerprints.WHERE}
+        return about
 
     @cached_property
     def pair(self) -> ModelPair:
@@ -303,6 +343,7 @@ class Workbench:
 
         if self.finished_router:
             return self.saved_router
+        self.use(f"router/{self.router_folder.name}")
         return describe(self._trained(), **self._trained_for())
 
     @cached_property
