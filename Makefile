@@ -39,8 +39,9 @@ bench: $(READY) ## speed beside the peers, hours (benchmarks/README.md)
 	@for it in $(BENCHES); do $(BIN)/python benchmarks/$$it || exit 1; done
 	@$(BIN)/python run.py stages=[label] && $(BIN)/python benchmarks/shuffle.py
 
-drill: $(READY) ## kill, fill the disk, turn the clock: 42 disturbed jobs end as undisturbed
+drill: $(READY) ## kill, fill the disk, turn the clock: 72 disturbed jobs end as undisturbed
 	$(BIN)/python tests/drill.py
+	$(BIN)/python tests/kills.py
 
 # sqlitedict unpickles its files and has no mended release; only lm-eval's --use_cache, which is
 # refused here, would open one.

@@ -21,13 +21,12 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from job import kept, only, same_answers, same_files, samples
 
-ITEMS, BATCH = 210, 16
+BATCH = 16
 NATS = 1e-4  # scores are entropies here, and logits have rounded by then
 RECORD = 4  # bytes of the log for each token: its prompt
 JOBS = {
@@ -51,10 +50,10 @@ def question(steps: int, rng: random.Random) -> str:
     return " ".join([*told, "How many books are there?"])
 
 
-def write_problems(path: Path) -> None:
+def write_problems(path: Path, items: int) -> None:
     rng = random.Random(0)
-    asked: dict[str, None] = {}
-    while len(asked) < ITEMS:
+    asked = {question(24, rng): None}
+    while len(asked) < items:
         asked[question(min(24, int(rng.paretovariate(1.5))), rng)] = None
     rows = [
         {"id": f"p{n}", "family": "math", "question": text, "answer": "1", "tests": []}
@@ -175,7 +174,7 @@ def undisturbed(stage: str, folder: Path, overrides: list[str]) -> Whole:
         prompts = [query.tokens for query in queries(bench)]
     whole = Whole(artifact, made(log), [_mark(prompt) for prompt in prompts])
     by_item = [whole.made[mark] for mark in whole.prompts]
-    assert len(by_item) == ITEMS and max(by_item) >= 20 * min(by_item), sorted(by_item)
+    assert max(by_item) >= 20 * min(by_item), sorted(by_item)
     return whole
 
 
@@ -215,9 +214,7 @@ def _answers(folder: Path) -> list[dict]:
     return [row | {"trace": dict(row["trace"], seconds=0)} for row in rows]
 
 
-def drill(stage: str, folder: Path, tries: int, seed: int, told: Callable = print) -> Kills:
-    data = folder / "problems.jsonl"
-    write_problems(data)
+def drill(stage: str, folder: Path, data: Path, tries: int, seed: int) -> Kills:
     overrides = [each.format(data=data) for each in JOBS[stage]]
     whole = undisturbed(stage, folder / stage, overrides)
     tally = Kills(stage, whole=whole.made.total())
@@ -231,23 +228,27 @@ def drill(stage: str, folder: Path, tries: int, seed: int, told: Callable = prin
             tally.under_way += under_way
             tally.twice += twice
             tally.most = max(tally.most, twice)
-            told(f"{stage} killed at {share:.0%}: {under_way} under way, {twice} made twice")
+            where = f"{stage} killed at {share:.0%}"
+            print(f"{where}: {under_way} under way, {twice} made twice", flush=True)
         except AssertionError as error:
             tally.wrong.append(f"{outputs}: {error}")
-            told(tally.wrong[-1])
+            print(tally.wrong[-1], flush=True)
     return tally
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=15, help="kills of each stage")
+    parser.add_argument("--items", type=int, default=210, help="problems of a job")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(JOBS), choices=list(JOBS))
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     import_all()
-    with tempfile.TemporaryDirectory(prefix="r2r-kills-") as folder:
-        tallies = [drill(stage, Path(folder), given.each, given.seed) for stage in given.only]
+    with tempfile.TemporaryDirectory(prefix="r2r-kills-") as name:
+        folder = Path(name)
+        write_problems(data := folder / "problems.jsonl", given.items)
+        tallies = [drill(stage, folder, data, given.each, given.seed) for stage in given.only]
     print(*(tally.line() for tally in tallies), sep="\n")
     return int(any(tally.wrong for tally in tallies))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS items (
     value BLOB NOT NULL
 ) STRICT;
 """
+SHARED = 64 * 1024  # bytes: without room for its index of the log, SQLite tells of no full disk
 DISK = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -134,6 +136,8 @@ class Journal:
             yield
         except sqlite3.DatabaseError as error:
             kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte: without details
+            if kind == sqlite3.SQLITE_IOERR and shutil.disk_usage(self.path.parent).free < SHARED:
+                kind = sqlite3.SQLITE_FULL
             if kind in DISK:
                 raise OSError(DISK[kind], str(error), str(self.path)) from error
             if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

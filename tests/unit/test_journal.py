@@ -1,6 +1,8 @@
 """The journal: what was put is there after any death, and damage is told."""
 
+import errno
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -91,3 +93,15 @@ def test_another_format_and_no_journal_are_refused(tmp_path):
     (tmp_path / "other").write_text("some text of no database, for a while " * 200)
     with pytest.raises(ConfigError, match="whole journals"):
         Journal(tmp_path / "other")
+
+
+@pytest.mark.parametrize(("free", "number"), [(0, errno.ENOSPC), (1 << 30, errno.EIO)])
+def test_no_room_for_the_logs_index_is_a_full_disk(tmp_path, monkeypatch, free, number):
+    broken = sqlite3.OperationalError("disk I/O error")
+    broken.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    usage = shutil._ntuple_diskusage(1 << 30, (1 << 30) - free, free)
+    with Journal(tmp_path / "items.sqlite") as journal:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(OSError) as raised, journal._told():
+            raise broken
+    assert raised.value.errno == number
