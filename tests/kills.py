@@ -170,7 +170,7 @@ def undisturbed(stage: str, folder: Path, overrides: list[str]) -> Whole:
     if stage == "evaluate":
         prompts = [row["trace"]["prompt"] for row in _answers(artifact)]
     else:
-        bench = Workbench(compose([*overrides, f"outputs={folder}"]), "mlp")
+        bench = Workbench(*compose([*overrides, f"outputs={folder}"]))
         prompts = [query.tokens for query in queries(bench)]
     whole = Whole(artifact, made(log), [_mark(prompt) for prompt in prompts])
     by_item = [whole.made[mark] for mark in whole.prompts]
