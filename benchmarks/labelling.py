@@ -1,7 +1,7 @@
 """Labels per second where lengths differ, beside another version and a naive labeller that
 generates anew at each mismatch.
 
-    python benchmarks/labelling.py [--pair nano] [--queries 96] [--before WORKTREE] [key=value ...]
+    python benchmarks/labelling.py [--pair nano] [--queries 192] [--before WORKTREE] [key=value ...]
     python benchmarks/labelling.py --pair own pair=local pair.slm.path=... pair.llm.path=...
 
 The keys are those of run.py. ``--before``: a checkout of another version (git worktree add PATH
@@ -28,14 +28,14 @@ from harness import Shown, Target, finish, interleaved, middle, options, parsed,
 from pairs import save_medium
 
 ONCE = Path(__file__).with_name("label_once.py")
-QUERIES = {"nano": 192, "medium": 48, "own": 30}
-NAIVE = {"nano": 24, "medium": 6, "own": 8}  # of them: it takes several times as long for each
+QUERIES = {"nano": 192, "medium": 24, "own": 30}
+NAIVE = {"nano": 24, "medium": 4, "own": 8}  # of them: it takes several times as long for each
 SHARE = 0.1  # of the medium pair's tokens that differ
 LENGTHS = 5, 100  # of nano's answers
 KEYS = {  # shards of half as many queries again as the LLM answers at once, as by default
     "nano": ["engine.max_batch=32", "labeler.shard_queries=48", "pair.think_start=null",
              "pair.think_end=null"],
-    "medium": ["engine.max_batch=16", "labeler.shard_queries=24"],
+    "medium": ["engine.max_batch=8", "labeler.shard_queries=12"],
     "own": [],
 }  # fmt: skip
 WANTED = 0.85  # of the time in the LLM's forwards, with medium

@@ -93,8 +93,8 @@ def routed(pair: Pair, plan: PlanConfig, gpus: int) -> Token:
 def label_steps(pair: Pair, plan: PlanConfig, gpus: int) -> dict[str, float]:
     """GPU-seconds per label of each step of labelling, whose replicas have ``gpus`` GPUs.
 
-    The LLM answers; the SLM reads; the LLM reads again, and goes on at each token that differs to
-    the end of a sentence; the judge reads both sentences in both orders.
+    The LLM answers; the SLM reads; the LLM goes on at each token that differs to the end of a
+    sentence; the judge reads both sentences in both orders.
     """
 
     def reading(size: Size, tokens: float) -> float:
@@ -105,7 +105,7 @@ def label_steps(pair: Pair, plan: PlanConfig, gpus: int) -> dict[str, float]:
     return {
         "respond": writing / plan.kept,
         "read": reading(pair.slm, 1),
-        "follow": reading(pair.llm, 1) + plan.mismatch * plan.sentence_tokens * writing,
+        "follow": plan.mismatch * plan.sentence_tokens * writing,
         "verify": plan.mismatch * reading(judge, 2 * plan.judge_tokens),
     }
 

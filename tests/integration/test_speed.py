@@ -131,11 +131,14 @@ def test_memory(bench):
 
 
 def test_labelling(bench):
-    records = bench("labelling", "--pair", "medium", "--queries", 4, "engine.max_batch=8")
+    records = bench("labelling", "--pair", "medium", "--queries", 6, "--before", ROOT)
     record = records["labelling_medium_cpu"]
-    assert told(record)["answers labelled alike"]["met"]
+    targets = told(record)
+    assert targets["answers labelled alike"]["met"]
+    assert targets["ours / before"]["found"] > 0
     ours = by_system(record)["ours"]
-    assert 0 < ours["respond"] + ours["read"] + ours["follow"] + ours["verify"] <= 1
+    assert 0 < ours["slm"] + ours["llm"] <= 1
+    assert targets["time in the LLM's forwards"]["found"] == ours["llm"]
     assert record["labels"] > 100
 
 
