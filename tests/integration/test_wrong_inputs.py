@@ -56,6 +56,7 @@ COMMAND_LINE = [
     ("benchmark.top_p=0", ["benchmark.top_p must be", "0"]),
     ("benchmark.temperature=-1", ["benchmark.temperature must be", "-1"]),
     ("labeler.prompts.limit=0", ["labeler.prompts.limit must be", "0"]),
+    ("labeler.in_flight=0", ["labeler.in_flight must be", "0"]),
     ("labeler.validation_share=0.95", ["labeler.validation_share", "0.95"]),
     ("labeler.verifier=vibes", ["labeler.verifier must be", "'vibes'", "judge"]),
     ("report.runs=[outputs]", ["stages must be", "[report]"]),
