@@ -35,9 +35,9 @@ from harness import (
 from pairs import Pair, load_pair
 from watch import Watch, bandwidth, parts
 
-from r2r.generators.base import Generator
-from r2r.generators.routed import Routed
-from r2r.generators.single import Single
+from r2r.policies.base import Generator
+from r2r.policies.routed import Routed
+from r2r.policies.single import Single
 
 PARTS = ("efficiency", "router", "layout", "pick", "loop", "bound")
 AT = 10  # per cent: the LLM share of which the targets speak

@@ -19,7 +19,7 @@ from harness import Shown, clock, finish, interleaved, middle, on_device, option
 from pairs import Pair, load_pair
 
 from r2r.engines.torch.engine import TorchEngine
-from r2r.generators.routed import Routed
+from r2r.policies.routed import Routed
 
 
 def measure(

@@ -29,9 +29,10 @@ from r2r.engines.base import Sampling
 from r2r.engines.torch.attention import NAME
 from r2r.engines.torch.engine import TorchEngine
 from r2r.engines.torch.packed import Packed
-from r2r.generators.base import Prompt
-from r2r.generators.routed import Routed
-from r2r.generators.single import Single
+from r2r.policies.base import Prompt
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Routed
+from r2r.policies.single import Single
 from r2r.routers.base import Router
 from r2r.routers.mlp import MLPRouter
 from r2r.trace import TokenSignals
@@ -118,7 +119,9 @@ class Pair:
     def routed(self, batch: int, patience: float | None, compile: bool) -> Routed:
         slm = self.engine("slm", batch, compile)
         llm = self.engine("llm", batch, compile, beside=slm, patience=patience)
-        return Routed(slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(), **_rest(batch))
+        return Routed(
+            policy=R2R(), slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(), **_rest(batch)
+        )
 
     def ours(self) -> None:
         """Give both models the engine's attention back."""

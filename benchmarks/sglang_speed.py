@@ -26,8 +26,8 @@ from rich.table import Table
 from r2r.engines.base import Decoded, Request, Sampling
 from r2r.engines.sglang.engine import SGLangEngine
 from r2r.errors import ConfigError
-from r2r.generators.base import Generator, Prompt
-from r2r.generators.routed import Routed
+from r2r.policies.base import Generator, Prompt
+from r2r.policies.routed import Routed
 from r2r.records import write_json
 from r2r.stages.compose import compose
 from r2r.stages.main import manifest

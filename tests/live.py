@@ -11,7 +11,7 @@ import httpx
 
 from r2r.costs import Params
 from r2r.errors import EngineFailed
-from r2r.generators.base import Generator
+from r2r.policies.base import Generator
 from r2r.serving.app import build_app
 from r2r.serving.endpoint import Served
 from r2r.serving.metrics import Metrics
@@ -39,7 +39,7 @@ class Script(Generator):
         self.text, self.asked, self.engine = text, [], Held()
         self.go = threading.Event()
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         self.asked.append(prompt)
         said = self.tokenizer.decode(prompt.tokens)
         stop = self.stop_check(prompt)

@@ -1,7 +1,14 @@
-"""The slow reference: routed generation token by token, whole prefix each time, no cache."""
+"""The slow references: one token at a time, whole prefix each time, no cache, no engine.
+
+A policy's loop takes ``rule``, what it has beside the two models, and gives the steps.
+"""
+
+from dataclasses import dataclass
 
 import torch
 
+from r2r.engines.base import Sampling
+from r2r.engines.sampling import choose
 from r2r.routers.base import Router
 from r2r.trace import TOP_K, Step, TokenSignals
 
@@ -53,3 +60,107 @@ def alone(model, prompt, budget, eos_ids, banned) -> list[int]:
         if answer[-1] in eos_ids:
             break
     return answer
+
+
+@dataclass
+class Slow:
+    """Two models that share one answer; ``sampling`` draws the tokens of both."""
+
+    slm: object
+    llm: object
+    router: Router
+    prompt: list
+    budget: int
+    eos_ids: set
+    banned: list
+    sampling: Sampling
+
+    def logits(self, model, answer):
+        logits, hidden = next_logits(model, self.prompt + answer)
+        allowed = logits.clone()
+        allowed[self.banned] = -torch.inf
+        return logits, allowed, hidden
+
+    def own(self, model, answer):
+        """The token a model writes next."""
+        _, allowed, _ = self.logits(model, answer)
+        return int(choose(allowed[None], [self.sampling], [len(answer)])[0])
+
+    def proposed(self, answer):
+        """The SLM's next token and the router's score of it."""
+        raw, _, hidden = self.logits(self.slm, answer)
+        token = self.own(self.slm, answer)
+        top = raw.topk(min(TOP_K, len(raw))).values[None]
+        signals = TokenSignals(
+            torch.tensor([token]), top, hidden[None], torch.tensor([len(answer)])
+        )
+        return token, float(self.router.score(signals)[0])
+
+    def ratio(self, answer, token):
+        """A token's probability for the LLM, relative to its best."""
+        probabilities = self.logits(self.llm, answer)[1].softmax(-1)
+        return float(probabilities[token] / probabilities.max())
+
+    def over(self, answer):
+        return len(answer) >= self.budget or (bool(answer) and answer[-1] in self.eos_ids)
+
+
+@torch.inference_mode()
+def policy_r2r(slow, threshold):
+    steps, answer = [], []
+    while not slow.over(answer):
+        token, score = slow.proposed(answer)
+        step = Step(token, "slm", score)
+        if score >= threshold:
+            step = Step(slow.own(slow.llm, answer), "llm", score, token)
+        steps.append(step)
+        answer.append(step.token)
+    return steps
+
+
+def judged(slow, answer, drafted, tau):
+    """What comes of drafted (token, score); ``tau`` None: the LLM's very own tokens pass."""
+    steps = []
+    for at, (token, score) in enumerate(drafted):
+        here = answer + [token for token, _ in drafted[:at]]
+        own = slow.own(slow.llm, here)
+        good = token == own if tau is None else slow.ratio(here, token) >= tau
+        if not good:
+            cut = tuple(token for token, _ in drafted[at + 1 :])
+            return [*steps, Step(own, "llm", score, token, cut)]
+        steps.append(Step(token, "slm", score))
+    return steps
+
+
+@torch.inference_mode()
+def policy_check(slow, threshold, every, tau):
+    steps = []
+    while not slow.over(answer := [step.token for step in steps]):
+        drafted = []
+        while len(drafted) < every:
+            text = answer + [token for token, _ in drafted]
+            if slow.over(text):
+                break
+            drafted.append(slow.proposed(text))
+            if drafted[-1][1] >= threshold:
+                break
+        steps += judged(slow, answer, drafted, tau)
+    return steps
+
+
+@torch.inference_mode()
+def policy_speculative(slow, draft_tokens, tau):
+    steps = []
+    while not slow.over(answer := [step.token for step in steps]):
+        drafted = []
+        while len(drafted) < min(draft_tokens, slow.budget - len(answer) - 1):
+            text = answer + [token for token, _ in drafted]
+            if slow.over(text):
+                break
+            drafted.append((slow.own(slow.slm, text), None))
+        new = judged(slow, answer, drafted, tau)
+        text = answer + [step.token for step in new]
+        if all(step.source == "slm" for step in new) and not slow.over(text):
+            new.append(Step(slow.own(slow.llm, text), "llm"))
+        steps += new
+    return steps

@@ -18,9 +18,10 @@ from transformers import (
 
 from r2r.engines.base import Sampling
 from r2r.engines.torch.engine import TorchEngine
-from r2r.generators.base import Prompt
-from r2r.generators.routed import Routed
-from r2r.generators.single import Single
+from r2r.policies.base import Prompt
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Routed
+from r2r.policies.single import Single
 from r2r.routers.base import Router
 
 VOCAB, EOS, BANNED = 150, {3}, [7]
@@ -103,12 +104,12 @@ def single(model, **options):
                   concurrency=options.get("max_batch", 32))  # fmt: skip
 
 
-def routed(pair, threshold, max_batch=32, router=Wobble, **options):
+def routed(pair, threshold, max_batch=32, router=Wobble, policy=None, **options):
     slm, llm = pair
     return Routed(
-        slm=engine(slm, max_batch, router(), **options), llm=engine(llm, max_batch, **options),
-        threshold=threshold, tokenizer=Words(), context=256, concurrency=max_batch,
-        eos_ids=frozenset(EOS),
+        policy=policy or R2R(), slm=engine(slm, max_batch, router(), **options),
+        llm=engine(llm, max_batch, **options), threshold=threshold, tokenizer=Words(), context=256,
+        concurrency=max_batch, eos_ids=frozenset(EOS),
     )  # fmt: skip
 
 

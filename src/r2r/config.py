@@ -187,13 +187,6 @@ class QueryLevelConfig:
 
 
 @dataclass
-class SpeculativeConfig:
-    """Speculative decoding (system speculative)."""
-
-    draft_tokens: int = MISSING  # what the SLM drafts at most before the LLM verifies
-
-
-@dataclass
 class LoggerConfig:
     name: str = MISSING  # csv | wandb
     project: str | None = None
@@ -291,7 +284,7 @@ class Config:
     stages: list[str] = field(default_factory=list)
     systems: list[str] = field(
         default_factory=list
-    )  # what evaluate scores: slm, llm, middle names, routed, speculative, query_*
+    )  # what evaluate scores: slm, llm, middle names, routed, query_*
     objective: list[str] = field(default_factory=list)  # figures of the run that a sweep optimises
     seed: int = MISSING
     force: bool = False
@@ -299,12 +292,12 @@ class Config:
     outputs: str = MISSING
     pair: PairConfig = field(default_factory=PairConfig)
     router: dict[str, Any] = field(default_factory=dict)  # checked against the class it names
+    policy: dict[str, Any] = field(default_factory=dict)  # how two models share an answer; likewise
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     labeler: LabelerConfig = field(default_factory=LabelerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     query_level: QueryLevelConfig = field(default_factory=QueryLevelConfig)
-    speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

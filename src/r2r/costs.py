@@ -1,32 +1,35 @@
-"""What traces cost: activated parameters per token, tokens and time. Pure arithmetic.
+"""What traces cost: activated parameters per token, tokens, time and money. Pure arithmetic.
 
 Two accountings of the average activated parameters per output token (billions):
 
-``published``  (slm n_slm + llm n_llm) / n, as the paper reports it: a token costs the model that
-               wrote it.
-``inclusive``  every SLM forward, the rejected drafts too, the router for each token it scored, and
-               the LLM for each token it wrote, over n.
+``published``  (slm n_slm + llm f_llm) / n: a token costs the model that wrote it, as the paper
+               reports it; where the LLM verifies, each of its forwards f_llm counts once, whatever
+               it verifies and whether it wrote a token.
+``inclusive``  every SLM forward, rejected and cut tokens too, the router for each token it scored,
+               and the LLM for each token it wrote or verified, over n.
 
-In speculative decoding a draft that the LLM accepts counts as the SLM's token. ``published`` then
-takes each LLM forward once, whatever it verifies; ``inclusive`` takes it for every draft it
-verified too, since it computes that position's output in order to decide. The LLM so decides on
-more positions than it would have written alone, and inclusive params exceed its own.
+A verified position counts as inclusive because its output is computed in order to decide: the LLM
+so decides on more positions than it would have written alone, and inclusive params may exceed its
+own. Neither counts prefill: the prompt (a query-level router reads nothing else), and the SLM's
+tokens that the LLM reads before a handoff without being asked about them.
 
-Neither counts prefill: the prompt (a query-level router reads nothing else), and the SLM's tokens
-that the LLM reads before a handoff without being asked about them. Over several traces n counts
-the tokens of all of them, so that LLM share, params and cost agree with each other; the paper's
-released script takes the mean of the per-problem values instead, which is the mean of
-``trace_stats`` (what lm-eval reports).
+``llm_forwards_per_token`` says what costs time where a forward reads the weights once and does
+little else (small batches), ``llm_positions_per_token``, prefill included, where arithmetic counts
+(large batches, long prompts). Both are as one request sees it, whatever engines batch or reread.
+
+Over several traces n counts the tokens of all of them, so that LLM share, params and cost agree
+with each other; the paper's released script takes the mean of the per-problem values instead, which
+is the mean of ``trace_stats`` (what lm-eval reports).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from r2r.trace import Trace
 
-COSTS_VERSION = 1  # params, share, cost and tokens of traces
+COSTS_VERSION = 2  # params, share, cost and tokens of traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +43,30 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Forwards:
-    """How often each part ran to write some traces."""
+    """What some traces took, together."""
 
     slm_tokens: int
     llm_tokens: int
-    rejected: int  # SLM tokens that the LLM replaced, or never came to
+    slm_forwards: int  # tokens the SLM wrote or only proposed
+    llm_forwards: int
+    llm_positions: int  # that the LLM read, the prompts included
+    cut: int  # SLM tokens lost behind one that was refused
     scored: int  # tokens the router was asked about
-    drafted: int  # SLM tokens that the LLM verified (speculative decoding)
+    verified: int  # SLM tokens that the LLM judged
     answers: int
 
     @classmethod
     def of(cls, traces: Iterable[Trace]) -> Forwards:
-        slm = llm = rejected = scored = drafted = answers = 0
+        total = [0] * len(fields(cls))
         for trace in traces:  # one at a time: they may come from a file
-            steps, by_slm, proposed = trace.steps, trace.count("slm"), trace.drafted
-            slm, llm = slm + by_slm, llm + len(steps) - by_slm
-            rejected += sum(step.draft is not None for step in steps)
-            rejected += proposed - by_slm if proposed else 0
-            scored += sum(step.score is not None or step.draft is not None for step in steps)
-            drafted, answers = drafted + proposed, answers + 1
-        return cls(slm, llm, rejected, scored, drafted, answers)
+            steps, spent, by_slm = trace.steps, trace.taken(), trace.count("slm")
+            cut = sum(len(step.cut) for step in steps)
+            found = (
+                by_slm, len(steps) - by_slm, spent.slm.forwards, spent.llm.forwards,
+                spent.llm.positions, cut, spent.scored, spent.verified, 1,
+            )  # fmt: skip
+            total = [a + b for a, b in zip(total, found, strict=True)]
+        return cls(*total)
 
     def __add__(self, other: Forwards) -> Forwards:
         both = zip(astuple(self), astuple(other), strict=True)
@@ -75,16 +82,25 @@ class Forwards:
 
     def shares(self, params: Params) -> dict[str, float]:
         """LLM share (0 to 1) and average activated params (billions) in both accountings."""
-        written = params.slm_b * self.slm_tokens + params.llm_b * self.llm_tokens
-        overhead = (
-            params.slm_b * self.rejected
-            + params.llm_b * self.drafted
+        written = params.slm_b * self.slm_tokens + params.llm_b * self.llm_forwards
+        computed = (
+            params.slm_b * self.slm_forwards
+            + params.llm_b * (self.llm_tokens + self.verified)
             + params.router_b * self.scored
         )
         return {
             "llm_share": self.per_token(self.llm_tokens),
-            "avg_params_b": self.per_token(written + overhead),
+            "avg_params_b": self.per_token(computed),
             "avg_params_published_b": self.per_token(written),
+        }
+
+    def work(self) -> dict[str, float]:
+        """What the models did for each token of the answers."""
+        return {
+            "llm_forwards_per_token": self.per_token(self.llm_forwards),
+            "llm_positions_per_token": self.per_token(self.llm_positions),
+            "slm_steps_per_token": self.per_token(self.slm_forwards),
+            "cut_per_token": self.per_token(self.cut),
         }
 
 
@@ -104,14 +120,16 @@ def summary(traces: Iterable[Trace], params: Params, wall_seconds: float) -> dic
     ``output_tokens`` is the mean per answer. ``cost`` is inclusive average params x mean output
     tokens, in billions x tokens per answer (the paper's total cost C; it prints thousands of
     tokens). ``tokens_per_s`` is all tokens over ``wall_seconds``, the wall time of the whole run.
-    ``acceptance``, where the LLM verified drafts: the share of them that it kept.
+    ``acceptance``, where the LLM verified drafts: the share of them that it kept. The rest is what
+    ``Forwards.shares`` and ``Forwards.work`` tell.
     """
     forwards = Forwards.of(traces)
     shares = forwards.shares(params)
     output_tokens = forwards.tokens / forwards.answers if forwards.answers else 0.0
-    kept = {"acceptance": forwards.slm_tokens / forwards.drafted} if forwards.drafted else {}
+    kept = {"acceptance": forwards.slm_tokens / forwards.verified} if forwards.verified else {}
     return (
         shares
+        | forwards.work()
         | kept
         | {
             "cost": shares["avg_params_b"] * output_tokens,

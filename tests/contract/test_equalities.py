@@ -29,9 +29,10 @@ from transformers import AutoTokenizer
 from r2r.chat import encode_question
 from r2r.engines.base import Request, Sampling
 from r2r.engines.torch.engine import TorchEngine
-from r2r.generators.base import Prompt
-from r2r.generators.routed import Routed
-from r2r.generators.single import Single
+from r2r.policies.base import Prompt
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Routed
+from r2r.policies.single import Single
 from r2r.routers.build import build_router
 
 
@@ -148,8 +149,9 @@ def test_the_nano_pair_on_its_own_problems():
                         max_prefill_tokens=512, router=scorer)
             for model, scorer in ((slm, router), (llm, None))
         )  # fmt: skip
-        generator = Routed(slm=small, llm=large, threshold=threshold, tokenizer=tokenizer,
-                           context=1024, concurrency=8, eos_ids=frozenset(eos))  # fmt: skip
+        generator = Routed(policy=R2R(), slm=small, llm=large, threshold=threshold,
+                           tokenizer=tokenizer, context=1024, concurrency=8,
+                           eos_ids=frozenset(eos))  # fmt: skip
         return generator.generate(asked)
 
     scores = [step.score for trace in answers(2.0) for step in trace.steps]

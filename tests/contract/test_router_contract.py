@@ -10,7 +10,8 @@ import torch
 from tiny import EOS, Words, engine, prompts, tiny
 
 from r2r.config import TrainerConfig
-from r2r.generators.routed import Routed
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Routed
 from r2r.routers import load_router
 from r2r.routers.base import Router, routed
 from r2r.routers.build import build_router
@@ -212,7 +213,7 @@ def test_trained_saved_and_loaded_it_routes(config: dict, tmp_path: Path) -> Non
     def answers(scorer: Router, at: float) -> list:
         both = {"slm": engine(slm, router=scorer), "llm": engine(llm)}
         generator = Routed(
-            **both, threshold=at, tokenizer=Words(), context=256, concurrency=32,
+            policy=R2R(), **both, threshold=at, tokenizer=Words(), context=256, concurrency=32,
             eos_ids=frozenset(EOS),
         )  # fmt: skip
         return [trace.steps for trace in generator.generate(prompts(6))]

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import BANNED, EOS, SLOW, Words, engine, nano, prompts, single, tiny, tokens
+from tiny import BANNED, EOS, SLOW, nano, prompts, routed, single, tiny, tokens
 
 from r2r.engines.base import Sampling
-from r2r.errors import ConfigError
-from r2r.generators.base import Prompt
-from r2r.generators.speculative import Speculative, verified
+from r2r.policies.acceptance import Exact
+from r2r.policies.base import Prompt
+from r2r.policies.speculative import Speculative
 
 
 @pytest.fixture(scope="module", params=["qwen2", *SLOW])
@@ -18,9 +18,8 @@ def pair(request):
 
 
 def speculative(pair, draft_tokens, max_batch=32):
-    slm, llm = (engine(model, max_batch) for model in pair)
-    return Speculative(slm=slm, llm=llm, draft_tokens=draft_tokens, tokenizer=Words(),
-                       context=256, concurrency=max_batch, eos_ids=frozenset(EOS))  # fmt: skip
+    policy = Speculative(draft_tokens=draft_tokens, accept=Exact())
+    return routed(pair, float("inf"), max_batch, policy=policy)
 
 
 @pytest.mark.parametrize("draft_tokens", [1, 5])
@@ -37,7 +36,7 @@ def test_an_slm_that_is_the_llm_has_every_draft_accepted(pair):
     _, llm = pair
     (trace,) = speculative((llm, llm), 4).generate([Prompt([9, 10, 11], Sampling(20))])
     if trace.finish_reason == "length":
-        assert trace.drafted == trace.count("slm") == 16
+        assert trace.spent.verified == trace.count("slm") == 16
     assert trace.count("llm") == (len(trace.steps) + 4) // 5
 
 
@@ -74,18 +73,4 @@ def test_transformers_accepts_as_many(pair):
         hook.remove()
     (trace,) = speculative(pair, 4).generate([Prompt(prompt, Sampling(25))])
     assert [step.token for step in trace.steps] == theirs
-    assert trace.drafted == forwards
-
-
-def test_only_greedy_output_is_exact(pair):
-    with pytest.raises(ConfigError, match="temperature must be 0 for speculative"):
-        speculative(pair, 4).generate([Prompt([9], Sampling(5, temperature=0.7))])
-
-
-def test_a_round_keeps_drafts_up_to_the_first_other_choice():
-    def told(drafts, choices):
-        return [(step.token, step.source) for step in verified(drafts, choices)]
-
-    assert told([1, 2, 3], [1, 2, 3, 4]) == [(1, "slm"), (2, "slm"), (3, "slm"), (4, "llm")]
-    assert told([1, 2, 3], [1, 9, 3, 4]) == [(1, "slm"), (9, "llm")]
-    assert told([], [5]) == [(5, "llm")]
+    assert trace.spent.slm.forwards == forwards

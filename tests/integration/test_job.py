@@ -17,7 +17,7 @@ from job import SMALL, assert_same, numbers, only, results, run, same_files, sam
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2r.engines.base import Sampling
-from r2r.generators.base import Prompt
+from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
 from r2r.stages.main import run as run_stages
 from r2r.stages.systems import make_generator
@@ -178,14 +178,9 @@ def test_a_trained_router_is_used_by_its_path(undisturbed, tmp_path):
 
 def test_the_baselines_answer_the_same_problems(undisturbed):
     outputs, before = undisturbed.outputs, undisturbed.results["systems"]
-    systems = "[slm,llm,routed,speculative,query_sw,query_linear,query_mlp,query_mf]"
+    systems = "[slm,llm,routed,query_sw,query_linear,query_mlp,query_mf]"
     run(outputs, "router=mlp", "threshold=0.1", f"systems={systems}")
     found = results(outputs)
-    exact = found["systems"]["speculative"]
-    assert exact["accuracy"] == before["llm"]["accuracy"]
-    assert exact["output_tokens"] == before["llm"]["output_tokens"]
-    assert 0 < exact["acceptance"] < 1
-    assert exact["avg_params_published_b"] < before["llm"]["avg_params_b"] < exact["avg_params_b"]
     folder = outputs / "latest" / "samples"
     alone = {name: samples(folder / f"{name}.jsonl") for name in ("slm", "llm")}
     step = before["llm"]["avg_params_b"] / before["llm"]["n"]  # a problem more by the LLM
@@ -199,6 +194,22 @@ def test_the_baselines_answer_the_same_problems(undisturbed):
         assert figures["accuracy"] == np.mean([sample["correct"] for sample in chosen])
     others = [d["other"] for d in found["differences"]]
     assert others == [name for name in found["systems"] if name != "routed"]
+
+
+def test_speculative_decoding_asks_no_router(tmp_path, undisturbed):
+    """Nothing is labelled or trained for it, and its answers are the LLM's."""
+    run(tmp_path, "policy=speculative", "systems=[llm,routed]")
+    found = results(tmp_path)
+    assert (found["policy"], found["threshold"], found["router_id"]) == ("speculative", None, None)
+    exact, llm = found["systems"]["routed"], found["systems"]["llm"]
+    assert numbers(found)["llm"] == numbers(undisturbed.results)["llm"]
+    assert exact["accuracy"] == llm["accuracy"]
+    assert exact["output_tokens"] == llm["output_tokens"]
+    assert 0 < exact["acceptance"] < 1
+    assert exact["avg_params_published_b"] < llm["avg_params_b"] < exact["avg_params_b"]
+    assert exact["llm_forwards_per_token"] == exact["llm_share"] < llm["llm_forwards_per_token"]
+    kinds = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    assert kinds.isdisjoint({"labels", "router"})
 
 
 def test_a_query_level_route_answers_by_itself(undisturbed):

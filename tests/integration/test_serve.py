@@ -17,7 +17,7 @@ from soak import soak
 from r2r.costs import trace_stats
 from r2r.engines.base import Sampling
 from r2r.errors import ConfigError
-from r2r.generators.base import Prompt
+from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
 from r2r.stages.main import run
 from r2r.stages.serve import offer

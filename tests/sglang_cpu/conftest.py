@@ -18,9 +18,10 @@ from r2r.engines.sglang.delay import Delay
 from r2r.engines.sglang.engine import SGLangEngine
 from r2r.engines.sglang.server import Server, command, free_port
 from r2r.engines.torch.engine import TorchEngine
-from r2r.generators.base import Prompt
-from r2r.generators.routed import Routed
 from r2r.pairs import ModelPair, Source
+from r2r.policies.base import Prompt
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Routed
 from r2r.routers.build import build_router
 from r2r.routers.checkpoint import load_saved, save_router
 from r2r.stages.compose import compose
@@ -75,7 +76,7 @@ class Nano:
 
     def routed(self, slm, llm, threshold=0.5, concurrency=48):
         return Routed(
-            slm=slm, llm=llm, threshold=threshold, tokenizer=self.tokenizer,
+            policy=R2R(), slm=slm, llm=llm, threshold=threshold, tokenizer=self.tokenizer,
             context=self.pair.context_length, concurrency=concurrency,
             eos_ids=frozenset(self.pair.eos_ids),
         )  # fmt: skip

@@ -152,7 +152,7 @@ def test_a_job_starts_its_servers_and_ends_them(nano, servers, tmp_path):
 
 
 def test_speculative_decoding_is_refused_on_a_cpu(servers, tmp_path):
-    refused = job(tmp_path, "engine=sglang", "systems=[speculative]",
+    refused = job(tmp_path, "engine=sglang", "policy=speculative",
                   f"engine.sglang.python={PYTHON}")  # fmt: skip
     _, err = refused.communicate(timeout=120)
     assert refused.returncode == 2

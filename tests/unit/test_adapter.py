@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from r2r.chat import encode_question, render
 from r2r.errors import ConfigError
 from r2r.evaluation.adapter import R2RLM, Answer, request_seed
-from r2r.generators.base import Generator
+from r2r.policies.base import Generator
 from r2r.trace import Step, Trace
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
@@ -27,7 +27,7 @@ class Scripted(Generator):
         super().__init__(tokenizer=tokenizer, context=1024, concurrency=4)
         self.text, self.asked = text, []
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         self.asked.append(prompt)
         ids = self.tokenizer(self.text, add_special_tokens=False)["input_ids"]
         for n, token in enumerate(ids):

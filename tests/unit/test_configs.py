@@ -10,6 +10,7 @@ import pytest
 from r2r.config import Config
 from r2r.errors import ConfigError
 from r2r.stages.compose import compose, help_text
+from r2r.stages.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -19,6 +20,8 @@ NEEDED = {
     "router=published": ["router.path=a"],
 }
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS += [f"policy/accept={path.stem}" for path in CONF.glob("policy/accept/*.yaml")]
+NEEDED |= {option: ["policy=check"] for option in OPTIONS if "/" in option}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -48,7 +51,6 @@ def test_a_model_without_a_path_is_named():
     ("override", "told"),
     [
         ("systems=[query_svm]", "systems must be a list of its choices, got 'query_svm'"),
-        ("speculative.draft_tokens=0", "speculative.draft_tokens must be at least 1"),
         ("query_level.threshold=none", "query_level.threshold must be a number of at least 0"),
     ],
 )
@@ -57,9 +59,40 @@ def test_a_baselines_mistake_is_named(override, told):
         compose([override])
 
 
-def test_sampled_answers_are_not_for_speculative_decoding():
-    with pytest.raises(ConfigError, match=r"benchmark\.temperature must be 0 with the system spec"):
-        compose(["systems=[speculative]", "benchmark.temperature=0.6"])
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["policy=speculative", "policy.draft_tokens=0"], "policy.draft_tokens must be at least 1"),
+        (["policy=check", "policy.every=0"], "policy.every must be at least 1"),
+        (["policy=check", "policy.accept.tau=-1"], "policy.accept.tau must be 0 or more"),
+        (["policy=check", "policy.accept.tau=x"], "policy.accept.tau must be a valid number"),
+        (["policy=check", "policy.evry=3"], "key must be one of policy's keys, got 'evry'"),
+        (["policy=check", "policy.accept=ratio"], "policy.accept._target_ must be the dotted path"),
+        (["policy=chek"], "policy must be a file in conf/policy, got 'chek'"),
+        (["+policy.every=3"], "policy must be options of R2R, got 'every'"),
+    ],
+)
+def test_a_policys_mistake_is_named(overrides, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        compose(overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["policy=speculative", "threshold=0.5"],
+         "threshold must be auto with a policy that asks no router, got 0.5"),
+        (["policy=check", "engine=sglang"],
+         "engine must be torch for policy=check, which lets the LLM verify, got 'sglang'"),
+        (["policy=lossy", "engine=sglang_remote", "engine.sglang.slm.url=http://a",
+          "engine.sglang.llm.url=http://b"], "engine must be torch for policy=lossy"),
+        (["policy=speculative", "stages=[serve]"], "policy must be one that asks a router"),
+        (["policy=check", "router=oracle"], "policy must be r2r with router=oracle"),
+    ],
+)  # fmt: skip
+def test_what_a_policy_cannot_do_is_refused_at_the_start(overrides, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        Workbench(compose(overrides)[0], "mlp").preflight()
 
 
 def test_an_experiment_composes_from_any_folder(tmp_path):

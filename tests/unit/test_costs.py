@@ -1,11 +1,13 @@
 """costs: figures worked out by hand, and what must hold for any trace."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r2r.costs import Params, summary, trace_stats
-from r2r.trace import Step, Trace
+from r2r.trace import Spent, Step, Trace, Usage
 
 PARAMS = Params(slm_b=1.5, llm_b=32.0, router_b=0.0625)
 
@@ -37,6 +39,10 @@ def test_summary_pools_tokens_over_traces():
             "llm_share": 1 / 6,
             "avg_params_b": inclusive,
             "avg_params_published_b": (5 * 1.5 + 32) / 6,
+            "llm_forwards_per_token": 1 / 6,
+            "llm_positions_per_token": 0,
+            "slm_steps_per_token": 1,
+            "cut_per_token": 0,
             "cost": inclusive * 3,
             "output_tokens": 3,
             "seconds": 2.0,
@@ -59,12 +65,35 @@ def test_a_replaced_token_without_a_recorded_score_was_still_scored():
 
 def test_speculative_trace_by_hand():
     """Two rounds of three drafts: two kept and one replaced, then none kept."""
-    first = [Step(1, "slm", drafted=3), Step(2, "slm"), Step(9, "llm")]
-    figures = summary([Trace([1], [*first, Step(8, "llm", drafted=3)])], PARAMS, 1.0)
+    steps = [Step(1, "slm"), Step(2, "slm"), Step(9, "llm", draft=3),
+             Step(8, "llm", draft=4, cut=(5, 6))]  # fmt: skip
+    spent = Spent(Usage(2, 6, 9), Usage(2, 2, 8), verified=6)
+    figures = summary([Trace([1], steps, spent=spent)], PARAMS, 1.0)
+    assert figures["llm_forwards_per_token"] == 0.5
+    assert figures["llm_positions_per_token"] == 2
+    assert figures["slm_steps_per_token"] == 1.5
+    assert figures["cut_per_token"] == 0.5
     assert figures["acceptance"] == pytest.approx(2 / 6)
     assert figures["llm_share"] == 0.5
     assert figures["avg_params_published_b"] == (2 * 1.5 + 2 * 32) / 4
     assert figures["avg_params_b"] == (6 * 1.5 + (6 + 2) * 32) / 4
+
+
+def test_a_forward_that_verifies_and_writes_nothing_counts():
+    """Six tokens that the LLM read and let stand, cut tokens before them."""
+    steps = [Step(1, "slm", 0.1)] * 6
+    spent = Spent(Usage(2, 9, 12), Usage(2, 2, 11), verified=9, scored=9)
+    figures = summary([Trace([1], steps, spent=spent)], PARAMS, 1.0)
+    assert figures["llm_share"] == 0
+    assert figures["avg_params_published_b"] == pytest.approx((6 * 1.5 + 2 * 32) / 6)
+    assert figures["avg_params_b"] == pytest.approx((9 * 1.5 + 9 * 32 + 9 * 0.0625) / 6)
+
+
+def test_a_trace_comes_back_from_its_json():
+    steps = [Step(1, "slm", 0.5), Step(2, "llm", 0.75, 4, (5, 6))]
+    spent = Spent(Usage(1, 4, 6), Usage(1, 1, 5), 3, 4)
+    trace = Trace([9], steps, "text", "eos", 0.5, spent)
+    assert Trace.from_json(json.loads(json.dumps(trace.to_json()))) == trace
 
 
 def test_an_empty_answer_costs_nothing():

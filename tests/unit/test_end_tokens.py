@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Ll
 from r2r import pairs
 from r2r.engines.base import Sampling
 from r2r.errors import ConfigError
-from r2r.generators.base import Prompt
+from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench

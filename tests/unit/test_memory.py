@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 
 from r2r.costs import Params, summary
 from r2r.engines.base import Sampling
-from r2r.generators.base import Generator, Prompt
-from r2r.generators.saved import Saved
 from r2r.journal import Journal
+from r2r.policies.base import Generator, Prompt
+from r2r.policies.saved import Saved
 from r2r.progress import Progress
 from r2r.reporting.charts import along_answer
 from r2r.reporting.page import _written_by
@@ -31,7 +31,7 @@ class Long(Generator):
         tokenizer = AutoTokenizer.from_pretrained(NANO)
         super().__init__(tokenizer=tokenizer, context=1024, concurrency=4)
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         for n in range(TOKENS):
             add(Step(n % 50 + 20, "llm" if n % 3 == 0 else "slm", 0.123456 + n))
         return "eos"

@@ -5,9 +5,9 @@ from test_labeling import EQUIVALENCE, PLAN, plan, slips
 from toy import CLOSE, END, GO, THINK, ToyEngine, decode, ids
 
 from r2r.engines.base import Sampling
-from r2r.generators.base import Prompt
 from r2r.labeling.oracle import Oracle
 from r2r.labeling.sentences import Sentences
+from r2r.policies.base import Prompt
 
 PROMPT = ids("<ask>", "1", "<go>")
 

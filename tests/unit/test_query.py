@@ -15,15 +15,16 @@ from r2r.costs import Params
 from r2r.engines.base import Sampling
 from r2r.engines.torch.engine import TorchEngine
 from r2r.errors import ConfigError
-from r2r.generators.base import Prompt
-from r2r.generators.query.features import Encoded, PromptState, Words
-from r2r.generators.query.generator import (
+from r2r.pairs import load_model
+from r2r.policies.base import Prompt
+from r2r.policies.query.features import Encoded, PromptState, Words
+from r2r.policies.query.generator import (
     QueryLevel,
     QueryRouter,
     by_llm,
     matched_threshold,
 )
-from r2r.generators.query.scorers import (
+from r2r.policies.query.scorers import (
     Network,
     Similarity,
     fit_factors,
@@ -32,8 +33,7 @@ from r2r.generators.query.scorers import (
     load_scorer,
     save_scorer,
 )
-from r2r.generators.single import Single
-from r2r.pairs import load_model
+from r2r.policies.single import Single
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano"
 PARAMS = Params(slm_b=1.0, llm_b=10.0)

@@ -18,9 +18,9 @@ from r2r import pairs
 from r2r.chat import encode_question
 from r2r.engines.base import Decoded
 from r2r.evaluation.adapter import R2RLM
-from r2r.generators.base import Generator, Prompt
 from r2r.labeling.respond import Query, respond
 from r2r.pairs import ModelPair
+from r2r.policies.base import Generator, Prompt
 from r2r.serving.reasoning import Reasoning
 from r2r.serving.text import Piece, StreamedText
 from r2r.stages.compose import compose

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from r2r.engines.base import Sampling
-from r2r.generators.base import Generator, Prompt
-from r2r.generators.saved import Saved
 from r2r.journal import Journal
+from r2r.policies.base import Generator, Prompt
+from r2r.policies.saved import Saved
 from r2r.progress import Progress
 from r2r.trace import Step
 

@@ -293,6 +293,6 @@ def test_mistakes_are_told_before_anything_starts():
     with pytest.raises(ConfigError, match=r"engine\.sglang\.python must be a Python with sglang"):
         preflight("engine=sglang", "engine.sglang.python=/bin/true")
     with pytest.raises(ConfigError, match="must be cuda for SGLang's speculative decoding"):
-        preflight("engine=sglang", "systems=[speculative]")
+        preflight("engine=sglang", "policy=speculative")
     with pytest.raises(ConfigError, match=r"engine\.sglang\.delay_ms must be at least 0"):
         compose(["engine=sglang", "engine.sglang.delay_ms=-1"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from r2r.generators.stopping import StopStrings, cut
+from r2r.policies.stopping import StopStrings, cut
 from r2r.serving.text import StreamedText
 from r2r.trace import Step
 

@@ -46,7 +46,7 @@ class Solver(Scripted):
             boxed = f"\\boxed{{{answer}}}"
             self.solutions[row["question"]] = program if row["family"] == "code" else boxed
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         asked = self.tokenizer.decode(prompt.tokens)
         question = asked.removeprefix("<|bos|><|user|>").removesuffix("<|assistant|><think>")
         text = f"So it is.\n</think>{self.solutions[question]}"
@@ -106,7 +106,7 @@ def test_a_benchmark_is_scored_over_all_its_problems():
 
 def test_repeats_are_averaged_for_each_problem():
     class Improving(Solver):
-        async def write(self, prompt, budget, add):
+        async def write(self, prompt, budget, add, spent):
             repeated = any(prompt.tokens == other.tokens for other in self.asked)
             self.asked.append(prompt)
             return await super().write(prompt, budget if repeated else 1, add)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from r2r.trace import TokenSignals
 
 ENGINE_VERSION = 1  # what a model's greedy tokens and its readings are, whichever engine runs it
-
+VERIFIES = ("torch",)  # engines, by engine.name, that can ``verify``
 EndReason = Literal["divergent", "eos", "stop", "budget"]
 
 
@@ -39,8 +39,9 @@ class Request:
     """Ask an engine to continue ``prompt + answer``.
 
     ``answer`` holds what has been written so far (positions and seeds count from its start).
-    Requests of one ``session`` share a growing prefix whose KV cache the engine keeps until
-    ``release``; ``parent`` names a live session whose cache may be copied for a common prefix.
+    Of a ``session`` the engine keeps the KV cache until ``release``, as far as its next request has
+    the same text: what was read behind that is cut. ``parent`` names a live session whose cache may
+    be copied for a common prefix.
     ``threshold`` is None where no router is to be asked. ``budget``: tokens to write at most.
     ``on_tokens(tokens, scores)`` hears of every token that ``decode`` will return, once and in
     order, as soon as it is written; ``scores`` align with ``tokens``, or are empty where no router
@@ -82,6 +83,20 @@ class Prefill:
     indices: torch.Tensor
 
 
+@dataclass(slots=True)
+class Verified:
+    """What a model thinks of the given tokens of a text.
+
+    ``ratios`` [given]: each token's probability relative to the most probable one's, 0 to 1, before
+    temperature. ``logprobs`` [given]: its log-probability, in nats. ``choices`` [given + 1]: the
+    token that ``next_token`` would write in the place of each, and behind the last.
+    """
+
+    ratios: list[float]
+    logprobs: list[float]
+    choices: list[int]
+
+
 class Engine(Protocol):
     """One model. All methods are safe to await from many tasks of one event loop at once."""
 
@@ -94,6 +109,13 @@ class Engine(Protocol):
 
     async def next_token(self, request: Request) -> int:
         """The one token this model writes next (``budget`` and ``threshold`` are ignored)."""
+        ...
+
+    async def verify(self, request: Request, start: int) -> Verified:
+        """What this model thinks of ``request.answer[start:]``, in one reading of what is new.
+
+        ``budget``, ``threshold`` and ``stop`` are ignored. Not every engine can (``VERIFIES``).
+        """
         ...
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:

@@ -12,7 +12,7 @@ from r2r.engines.base import Sampling
 from r2r.errors import ConfigError, must_be
 from r2r.evaluation.graders import answer_text
 from r2r.evaluation.sources import PREFIX
-from r2r.generators.base import Generator, Prompt
+from r2r.policies.base import Generator, Prompt
 from r2r.records import fingerprint
 from r2r.trace import Trace
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from r2r.engines.base import Engine, Request
-from r2r.generators.base import Generator, Prompt, ended
 from r2r.labeling.continuations import Fork, compare, follow_one
 from r2r.labeling.respond import Query, Response
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Verdict, Verifier
-from r2r.trace import FinishReason, Step
+from r2r.policies.base import Generator, Prompt, ended
+from r2r.trace import FinishReason, Spent, Step
 
 ORACLE_VERSION = 1  # what the labelling rule writes, token by token
 
@@ -42,7 +42,9 @@ class Oracle(Generator):
         self.slm, self.llm, self.eos_ids = slm, llm, eos_ids
         self.verifier, self.sentences = verifier, sentences
 
-    async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
+    async def write(
+        self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
+    ) -> FinishReason:
         small, large = self.slm.new_session(), self.llm.new_session()
         stop = self.stop_check(prompt)
         answer: list[int] = []
@@ -59,6 +61,9 @@ class Oracle(Generator):
                 if draft != token:
                     verdict = await self._verdict(prompt, answer, start, draft, token, large)
                     step = step if verdict == "neutral" else Step(token, "llm", draft=draft)
+                spent.slm.forwards += 1
+                spent.llm.forwards += step.source == "llm"
+                spent.slm.positions = spent.llm.positions = len(prompt.tokens) + len(answer)
                 answer.append(step.token)
                 add(step)
                 if end := ended(answer, self.eos_ids, stop):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r2r.records import whole_file
-from r2r.reporting.runs import Point, Run, routed_name
+from r2r.reporting.runs import Point, Run, routed_by, routed_name
 from r2r.reporting.statistics import Estimate, verdict
 from r2r.reporting.tables import accuracy, footnotes, latex, markdown, params, shown, speed
 
@@ -131,7 +131,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     """What each run's paired bootstrap says of its routed system against the others."""
     return [
         verdict(
-            routed_name(run.results["router"], run.results["threshold"]),
+            routed_name(routed_by(run.results), run.results["threshold"]),
             shown(found["other"]),
             Estimate(found["difference"], *found["interval"]),
         )

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2r.reporting.runs import what_differs
+from r2r.reporting.runs import routed_by, what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
 from r2r.reporting.tables import accuracy, params, shown, speed
 
 LEGEND = (
-    "Params: activated per token, rejected drafts and router included; published: as the paper"
-    " counts them. Cost: params x tokens, relative to the LLM. Tok/s: all problems at once, on the"
-    " machine that ran it."
+    "LLM forwards, LLM positions (read, prompt included), SLM steps, cut: per token. Params:"
+    " activated per token, rejected drafts and router included; published: as the paper counts"
+    " them. Cost: params x tokens, relative to the LLM. Tok/s: all problems at once, on the machine"
+    " that ran it."
 )
 
 
@@ -31,11 +32,12 @@ class Run:
 class Row:
     """A system as one or more runs evaluated it: the same answers are one row.
 
-    ``name``: the system's, or the router's where a router routed.
+    ``name``: the system's, or what routed (``runs.routed_by``); ``policy``: of the routed system.
     """
 
     name: str
     system: str
+    policy: str | None
     figures: Mapping[str, Any]
     scores: Scores
     validation: Mapping[str, float]
@@ -55,9 +57,10 @@ def gathered(runs: Sequence[Run]) -> list[Row]:
     for number, run in enumerate(runs):
         for system, figures in run.results["systems"].items():
             routed = system == "routed"
-            name = run.results["router"] if routed else shown(system)
+            name = routed_by(run.results) if routed else shown(system)
+            policy = (run.results.get("policy") or "r2r") if routed else None
             validation = (run.results["validation"] or {}) if routed else {}
-            row = Row(name, system, figures, run.scores[system], validation, swept[number])
+            row = Row(name, system, policy, figures, run.scores[system], validation, swept[number])
             found.setdefault((system, figures["answers"]), row).runs.add(number)
     names = Counter(row.name for row in found.values())
     rows: dict[str, Row] = {}
@@ -77,12 +80,19 @@ def columns(rows: Sequence[Row]) -> dict[str, Cell]:
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.1f}"
 
+    def per_token(row: Row, name: str) -> str:
+        return f"{row.figures[name]:.2f}" if name in row.figures else ""
+
     every: dict[str, Cell] = {
         "System": lambda row: row.label,
         "Accuracy % (95%)": lambda row: accuracy(
             row.figures["accuracy"], row.figures["accuracy_interval"]
         ),
         "LLM %": lambda row: percent(row.figures["llm_share"]),
+        "LLM forwards %": lambda row: percent(row.figures.get("llm_forwards_per_token")),
+        "LLM positions": lambda row: per_token(row, "llm_positions_per_token"),
+        "SLM steps": lambda row: per_token(row, "slm_steps_per_token"),
+        "Cut %": lambda row: percent(row.figures.get("cut_per_token")),
         "Params": lambda row: params(row.figures["avg_params_b"]),
         "Published": lambda row: params(row.figures["avg_params_published_b"]),
         "Cost": lambda row: f"{row.figures['cost'] / costs[0]:.2f}x" if len(costs) == 1 else "",
@@ -106,8 +116,9 @@ def table(rows: Sequence[Row]) -> str:
 def claims(rows: Sequence[Row], claimed: Iterable[Sequence[str]], seed: int) -> list[str]:
     """A verdict for each two rows of the ``claimed`` names: ``[better, worse]``.
 
-    A name is a router's, a system's, ``routed`` for every router or ``middle`` for every middle
-    model. Rows of one run are compared where there are such; else each with all of the name.
+    A name is a router's, a policy's, a system's, ``routed`` for every router and policy or
+    ``middle`` for every middle model. Rows of one run are compared where there are such; else each
+    with all of the name.
     """
     lines = []
     for better, worse in claimed:
@@ -126,10 +137,10 @@ def claims(rows: Sequence[Row], claimed: Iterable[Sequence[str]], seed: int) -> 
 
 
 def _named(rows: Iterable[Row], name: str) -> list[Row]:
-    alone = ("slm", "llm", "routed", "speculative")
+    alone = ("slm", "llm", "routed")
     if name == "middle":
         return [r for r in rows if r.system not in alone and not r.system.startswith("query_")]
-    return [row for row in rows if name in (row.name, row.system)]
+    return [row for row in rows if name in (row.name, row.policy, row.system)]
 
 
 def correlation(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ RESULTS, CALIBRATION, TRAINING, TRACES = (
     "training.csv",
     "traces.jsonl",
 )
-HEAD = ("pair", "benchmark", "router", "threshold", "seed")
+HEAD = ("pair", "benchmark", "router", "policy", "threshold", "seed")
 NEEDED = ("accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "cost")
 IN_LABELS = ("threshold", "run", "benchmark", "pair", "outputs", "systems", "stages", "seed")
 ARTIFACTS = "artifacts"  # below outputs, and no run
@@ -56,8 +56,8 @@ class Run:
 class Point:
     """One system on one benchmark, as one run or more measured it.
 
-    ``series``: the router of a routed system, else the system's own name; ``threshold`` is None
-    for systems without one.
+    ``series``: what routes in a routed system (``routed_by``), else the system's own name;
+    ``threshold`` is None for systems without one.
     """
 
     pair: str
@@ -88,6 +88,15 @@ def routed_name(router: str, threshold: float | None) -> str:
     if threshold is None:
         return router
     return f"{router} @ {threshold:.3g}"
+
+
+def routed_by(results: Mapping[str, Any]) -> str:
+    """What the routed system of ``results.json`` is called: its router under the paper's policy,
+    else the policy, with the router where it asks one."""
+    policy = results.get("policy") or "r2r"  # none in runs of before there were several
+    if policy == "r2r":
+        return results["router"]
+    return policy if results["threshold"] is None else f"{policy} ({results['router']})"
 
 
 def find_runs(patterns: Iterable[str]) -> list[Run]:
@@ -191,7 +200,7 @@ def what_differs(overrides: Sequence[Sequence[str]], but: tuple[str, ...] = ()) 
     """For each run the overrides that only some runs have, in short; the router, which names its
     rows, and ``but`` left out."""
     common = set.intersection(*map(set, overrides)) if overrides else set()
-    left_out = ("router", *but)
+    left_out = ("router", "policy", *but)
     own = (
         [o for o in of if o not in common and o.partition("=")[0] not in left_out]
         for of in overrides
@@ -200,7 +209,7 @@ def what_differs(overrides: Sequence[Sequence[str]], but: tuple[str, ...] = ()) 
 
 
 def _short(override: str) -> str:
-    """``draft_tokens=4`` of ``speculative.draft_tokens=4``."""
+    """``draft_tokens=4`` of ``policy.draft_tokens=4``."""
     key, _, value = override.partition("=")
     return f"{key.rpartition('.')[2]}={value}"
 
@@ -220,7 +229,7 @@ def points(runs: Sequence[Run]) -> list[Point]:
                 pair=head["pair"],
                 benchmark=head["benchmark"],
                 system=system,
-                series=", ".join(filter(None, (head["router"], own))) if routed else system,
+                series=", ".join(filter(None, (routed_by(head), own))) if routed else system,
                 threshold=head["threshold"] if routed else None,
                 figures=figures,
                 run=run,

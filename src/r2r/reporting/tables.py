@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from r2r.reporting.runs import Point
+from r2r.reporting.runs import Point, routed_by
 from r2r.reporting.statistics import Estimate, verdict
 
 COLUMNS = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tokens", "Tok/s")
@@ -95,11 +95,13 @@ def title(results: dict[str, Any]) -> str:
     measured = f"{results['pair']} on {results['benchmark']} ({problems} problems)"
     if "routed" not in results["systems"]:
         return measured
-    if results["threshold"] is None:
-        return (
-            f"{measured}, {results['router']} (counts the tokens kept, not the LLM's other calls)"
-        )
-    return f"{measured}, {results['router']} router at threshold {results['threshold']:.4g}"
+    if results["threshold"] is not None:
+        by = routed_by(results)
+        by = by if by != results["router"] else f"{by} router"
+        return f"{measured}, {by} at threshold {results['threshold']:.4g}"
+    if results["router"] == "oracle":
+        return f"{measured}, oracle (counts the tokens kept, not the LLM's other calls)"
+    return f"{measured}, {routed_by(results)}"
 
 
 def results_table(results: dict[str, Any]) -> Table:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from r2r.costs import Params
 from r2r.errors import ConfigError
-from r2r.generators.base import Prompt
+from r2r.policies.base import Prompt
 from r2r.serving.answers import Answers, event
 from r2r.serving.parsing import parse
 from r2r.serving.schema import ApiError, Asked, ChatRequest, CompletionRequest

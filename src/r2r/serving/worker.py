@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from r2r.engines.base import Engine
 from r2r.errors import EngineFailed
-from r2r.generators.base import Generator, Prompt
+from r2r.policies.base import Generator, Prompt
 from r2r.serving.metrics import Metrics
 from r2r.serving.schema import ApiError
 from r2r.serving.text import Piece, StreamedText

@@ -31,6 +31,8 @@ def calibrate(bench: Workbench, run: Path) -> bool:
     """
     if bench.oracle:
         raise must_be("router", "one with scores (the oracle asks the LLM instead)", "oracle")
+    if not bench.asks_router:
+        raise must_be("policy", "one that asks a router", bench.config.policy["name"])
     key = fingerprints.calibration(bench)
     reused = bench.make("calibrate", key, lambda to: _replay(bench, to))
     found = _read(key.folder)

@@ -22,14 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 import r2r
 from r2r.config import Config
 from r2r.errors import ConfigError, must_be
-from r2r.generators.query import QUERY_ROUTERS
+from r2r.policies.build import build_policy
+from r2r.policies.query import QUERY_ROUTERS
 
 ASSETS = Path(r2r.__file__).resolve().parent / "assets"
 CONF = ASSETS / "conf"  # the repository's own conf/
 # In their order; those of ALONE stand alone.
 ALONE = ("plan", "artifacts")
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", *ALONE)
-SYSTEMS = ("slm", "llm", "routed", "speculative", *QUERY_ROUTERS)
+SYSTEMS = ("slm", "llm", "routed", *QUERY_ROUTERS)
 CHOICES = {
     "labeler.verifier": ("equivalence", "judge"),
     "labeler.executor": ("serial", "ray"),
@@ -82,7 +83,6 @@ AT_LEAST = {
     "serve.timeout_s": 0.001,
     "serve.grace_s": 0,
     "seed": 0,
-    "speculative.draft_tokens": 1,
 }
 ABOVE_ZERO = (
     "plan.kept",
@@ -177,9 +177,7 @@ def _check_values(config: Config) -> None:
             raise must_be(key, "a share, from 0 to 1", _get(config, key))
     if config.report.runs and config.stages != ["report"]:
         raise must_be("stages", "[report] where report.runs names other runs", config.stages)
-    if config.benchmark.temperature and "speculative" in config.systems:
-        wanted = "0 with the system speculative, whose output is exact for greedy answers only"
-        raise must_be("benchmark.temperature", wanted, config.benchmark.temperature)
+    build_policy(config.policy)
     shares = config.labeler.validation_share, config.labeler.test_share
     if min(shares) <= 0 or sum(shares) >= 1:
         raise must_be(
@@ -260,11 +258,12 @@ def _unknown_key(message: str, conf: Path) -> ConfigError:
 
 
 def _keys(group: str, conf: Path) -> list[str]:
-    """The keys below ``group``, from the schema, or for routers from conf/router."""
-    if group == "router":
-        loaded = [OmegaConf.load(path) for path in sorted((conf / "router").glob("*.yaml"))]
-        own = ("_target_", "defaults")  # Hydra's, not options
-        return sorted({str(key) for router in loaded for key in router if key not in own})
+    """The keys below ``group``, from the schema, or for routers and policies from their files."""
+    if group.split(".")[0] in ("router", "policy"):
+        folder = conf.joinpath(*group.split("."))
+        loaded = [OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))]
+        own = ("_target_", "defaults", "name")  # no options
+        return sorted({str(key) for each in loaded for key in each if key not in own})
     schema: Any = Config
     for part in filter(None, group.split(".")):
         kinds = {f.name: f.default_factory for f in dataclasses.fields(schema)}
@@ -278,7 +277,7 @@ def help_text(conf: Path) -> str:
     """What ``run.py --help`` prints: groups with their options, keys, examples. Fits 80 columns."""
     import textwrap
 
-    indent = " " * 13
+    indent = " " * 16
     lines = [
         "python run.py [group=option] [key=value] ...",
         "",
@@ -288,20 +287,23 @@ def help_text(conf: Path) -> str:
     for entry in OmegaConf.load(conf / "config.yaml").defaults:
         if isinstance(entry, DictConfig):
             defaults |= {str(key): str(value) for key, value in entry.items()}
-    for group in sorted(path.name for path in conf.iterdir() if path.is_dir()):
+    folders = (path for path in conf.rglob("*") if path.is_dir() and path.name != "base")
+    for group in sorted(str(path.relative_to(conf)) for path in folders):
         options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         first = defaults.get(group)
         ordered = [first, *(o for o in options if o != first)] if first else options
-        lines += textwrap.wrap(f"  {group:<11}{', '.join(ordered)}", 79, subsequent_indent=indent)
+        lines += textwrap.wrap(f"  {group:<14}{', '.join(ordered)}", 79, subsequent_indent=indent)
     lines += [
         "",
         "Keys at the top:",
-        "  threshold  0..1, or auto (calibrated with the router); the LLM writes a",
-        "             token whose score is at least this",
-        *textwrap.wrap(f"  stages     any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent),
-        "  systems    [slm, middle, llm, routed]: what evaluate scores; baselines:",
+        "  threshold     0..1, or auto (calibrated with the router); the LLM writes a",
+        "                token whose score is at least this",
+        *textwrap.wrap(
+            f"  stages        any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent
+        ),
+        "  systems       [slm, middle, llm, routed]: what evaluate scores; baselines:",
         *textwrap.wrap(f"{indent}{', '.join(SYSTEMS[3:])}", 79, subsequent_indent=indent),
-        "  objective  [routed/accuracy, routed/avg_params_b]: what a sweep optimises",
+        "  objective     [routed/accuracy, routed/avg_params_b]: what a sweep optimises",
         "  seed, force, run, outputs",
         "",
         "Any other key: python run.py --cfg job shows them all with their values.",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from r2r.chat import render
 from r2r.costs import Params, summary, trace_stats
-from r2r.generators.base import Generator
-from r2r.generators.query import QUERY_ROUTERS
-from r2r.generators.saved import Saved
 from r2r.journal import Journal, forget
+from r2r.policies.base import Generator
+from r2r.policies.query import QUERY_ROUTERS
+from r2r.policies.saved import Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.stages import fingerprints
 from r2r.stages.screen import say

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from r2r.config import BenchmarkConfig, JudgeConfig, LabelerConfig, ModelConfig
 from r2r.costs import COSTS_VERSION
 from r2r.engines.base import ENGINE_VERSION
-from r2r.generators.base import GENERATION_VERSION
-from r2r.generators.query import QUERY_ROUTERS, QUERY_VERSION
-from r2r.generators.routed import ROUTED_VERSION
-from r2r.generators.single import SINGLE_VERSION
-from r2r.generators.speculative import SPECULATIVE_VERSION
 from r2r.pairs import PROMPT_VERSION, identity
+from r2r.policies.base import GENERATION_VERSION
+from r2r.policies.query import QUERY_ROUTERS, QUERY_VERSION
+from r2r.policies.routed import ROUTED_VERSION
+from r2r.policies.single import SINGLE_VERSION
 from r2r.records import fingerprint, folder_hash
+from r2r.stages.sharing import drafts_in_server
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 
 if TYPE_CHECKING:
@@ -254,11 +254,6 @@ def _who(bench: Workbench, system: str) -> Who:
             "answers": [answer.name for answer in answers],
         }
         return chosen, {"query": QUERY_VERSION}, (str(key), *map(str, answers))
-    if system == "speculative":
-        # SGLang's own does not tell which tokens were drafts: other traces of the same text.
-        by = "sglang" if config.engine.sglang else "r2r"
-        drafted = {"speculative": by, "draft_tokens": config.speculative.draft_tokens}
-        return both | drafted, {"speculative": SPECULATIVE_VERSION}, ()
     if bench.oracle:
         from r2r.labeling.oracle import ORACLE_VERSION
 
@@ -268,8 +263,17 @@ def _who(bench: Workbench, system: str) -> Who:
             "precision": _precision(bench, "slm", "llm", "judge"),
         }
         return both | rule, {"oracle": ORACLE_VERSION, **_rule_steps(config.labeler)}, ()
+    policy = bench.policy
+    both["policy"] = {key: value for key, value in config.policy.items() if key != "name"}
+    steps = {"routed": ROUTED_VERSION, "policy": policy.version}
+    if policy.accept is not None:
+        steps["accept"] = policy.accept.version
+    if not policy.routes:
+        # SGLang's own does not tell which tokens were drafts: other traces of the same text.
+        by_server = drafts_in_server(config, policy) is not None
+        return both | ({"by": "sglang"} if by_server else {}), steps, ()
     routing = {"router": _routing(bench), "threshold": bench.threshold}
-    steps = {"routed": ROUTED_VERSION, "router": bench.described_router.version}
+    steps["router"] = bench.described_router.version
     return both | routing, steps, _router_parents(bench)
 
 

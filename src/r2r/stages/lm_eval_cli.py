@@ -20,7 +20,7 @@ r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its mo
 
   --model_args KEY=VALUE,...  the same as on run.py's command line (python run.py --help), and
                               system=slm, llm, routed (default), a middle model of the pair,
-                              speculative or query_*
+                              or query_*
   --tasks NAME,...            r2r_NAME: our tasks, as run.py scores them, always through the
                               pair's chat template (their data: benchmark.data_files.NAME=FILE);
                               lm-eval's own and yours (--include_path): as text, or with

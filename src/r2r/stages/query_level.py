@@ -13,9 +13,9 @@ import numpy as np
 from r2r.costs import Params, summary
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures, problem_scores
-from r2r.generators.query.features import Encoded, Features, PromptState, Words
-from r2r.generators.query.generator import QueryRouter, by_llm, matched_threshold
-from r2r.generators.query.scorers import (
+from r2r.policies.query.features import Encoded, Features, PromptState, Words
+from r2r.policies.query.generator import QueryRouter, by_llm, matched_threshold
+from r2r.policies.query.scorers import (
     Scorer,
     Similarity,
     fit_factors,

@@ -12,7 +12,7 @@ from typing import Any
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import problem_scores
-from r2r.generators.query import QUERY_ROUTERS
+from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, read_run
@@ -49,13 +49,14 @@ def collect(bench: Workbench) -> dict[str, Any]:
         found[system] = read_json(folder / MANIFEST)["metrics"] | {"answers": folder.name}
         found[system] |= _timed(bench, system, folder)
     compared = _compared(bench, found)
-    on_labels = "routed" in found and not bench.oracle
+    on_labels = "routed" in found and bench.asks_router
     return {
         "pair": config.pair.name,
         "benchmark": config.benchmark.name,
         "router": bench.router_name,
         "router_id": fingerprints.router_id(bench) if on_labels else None,
-        "threshold": bench.threshold if "routed" in found and not bench.oracle else None,
+        "threshold": bench.threshold if on_labels else None,
+        "policy": config.policy["name"],
         "validation": _validation(bench) if on_labels else None,
         "seed": config.seed,
         "systems": found,

@@ -57,7 +57,7 @@ def serve(bench: Workbench) -> None:
 def offer(bench: Workbench) -> tuple[Served, Worker]:
     """The routed pair as the server offers it."""
     from r2r.chat import check_template_options, encode_chat
-    from r2r.generators.routed import Routed
+    from r2r.policies.routed import Routed
     from r2r.serving.endpoint import Served
     from r2r.serving.metrics import Metrics
     from r2r.serving.server import api_key

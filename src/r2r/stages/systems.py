@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from r2r.costs import Params
 from r2r.engines.base import Engine
 from r2r.errors import must_be
-from r2r.generators.base import Generator
-from r2r.generators.query import QUERY_ROUTERS
-from r2r.generators.query.generator import QueryLevel
-from r2r.generators.routed import Routed
-from r2r.generators.single import Single
-from r2r.generators.speculative import Speculative
-from r2r.pairs import count_params_b
+from r2r.pairs import count_params_b, locate
+from r2r.policies.base import Generator
+from r2r.policies.query import QUERY_ROUTERS
+from r2r.policies.query.generator import QueryLevel
+from r2r.policies.routed import Routed
+from r2r.policies.single import Single
+from r2r.stages.sharing import drafts_in_server
 from r2r.stages.workbench import Workbench
 
 
 def make_generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
     """The generator of a system, its engines ready, and what its tokens cost.
 
-    ``system``: slm, llm, a middle model, routed, speculative or one of the query-level routers.
+    ``system``: slm, llm, a middle model, routed or one of the query-level routers.
     """
     made = _generator(bench, system)
     bench.ready()
@@ -34,20 +35,27 @@ def _generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
     both = Params(bench.params_b("slm"), bench.params_b("llm"))
     if system in QUERY_ROUTERS:
         return _query_level(bench, system), both
-    if system == "speculative":
-        return _speculative(bench), both
     if bench.oracle:
         return _oracle(bench), both
-    saved = bench.saved_router
+    if drafts := drafts_in_server(bench.config, bench.policy):
+        # It does not tell which tokens were drafts: all count as the LLM's.
+        engine = _speculative_engine(bench, drafts)
+        return Single(engine=engine, source="llm", **_common(bench)), both
+    return _routed(bench, both)
+
+
+def _routed(bench: Workbench, params: Params) -> tuple[Routed, Params]:
+    saved = bench.saved_router if bench.policy.routes else None
     slm = bench.engine("slm", saved)
     routed = Routed(
+        policy=bench.policy,
         slm=slm,
         llm=bench.engine("llm", beside=slm),
-        threshold=bench.threshold,
+        threshold=bench.threshold if saved else math.inf,
         eos_ids=bench.pair.eos_ids,
         **_common(bench),
     )
-    return routed, replace(both, router_b=count_params_b(saved.router))
+    return routed, replace(params, router_b=count_params_b(saved.router)) if saved else params
 
 
 def measured(generator: Generator) -> dict[str, float]:
@@ -73,17 +81,24 @@ def single(bench: Workbench, model: str, engine: Engine) -> tuple[Single, Params
     return generator, Params(slm_b=alone, llm_b=alone)
 
 
-def _speculative(bench: Workbench) -> Generator:
-    """SGLang's own where it serves the models; it does not tell which tokens were drafts, so that
-    all count as the LLM's."""
-    if bench.fleet:
-        return Single(engine=bench.speculative_engine(), source="llm", **_common(bench))
-    return Speculative(
-        slm=bench.engine("slm"),
-        llm=bench.engine("llm"),
-        draft_tokens=bench.config.speculative.draft_tokens,
-        eos_ids=bench.pair.eos_ids,
-        **_common(bench),
+def _speculative_engine(bench: Workbench, steps: int) -> Engine:
+    """The LLM with the SLM as its draft, by SGLang's own speculative decoding."""
+    assert bench.fleet is not None
+    pair, draft = bench.pair, locate(bench.pair.models["slm"], bench.pair.keys["slm"])
+    return bench.fleet.engine(
+        "llm",
+        locate(pair.models["llm"], pair.keys["llm"]),
+        eos_ids=pair.eos_ids,
+        tokens=pair.tokens,
+        route_id=None,
+        speculative={
+            "speculative_algorithm": "STANDALONE",
+            "speculative_draft_model_path": draft.where,
+            "speculative_draft_model_revision": draft.revision,
+            "speculative_num_steps": steps,
+            "speculative_eagle_topk": 1,
+            "speculative_num_draft_tokens": steps + 1,
+        },
     )
 
 

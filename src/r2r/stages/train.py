@@ -18,8 +18,9 @@ FILLED = "R2R_ROUTER_FOLDER"  # the folder being filled: for the processes that 
 
 def train(bench: Workbench, tracking: Tracking) -> bool:
     """Train or calibrate the run's router; True where that was done already."""
-    if bench.oracle:
-        say("train", "nothing to do: the oracle asks the LLM at every position")
+    if not bench.asks_router:
+        who = "the oracle" if bench.oracle else f"policy {bench.config.policy['name']}"
+        say("train", f"nothing to do: {who} asks no router")
         return True
     if bench.finished_router:
         _ = bench.saved_router

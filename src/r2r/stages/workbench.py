@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from r2r.config import Config, ModelConfig
 from r2r.errors import ConfigError, must_be
-from r2r.generators.query import QUERY_ROUTERS
 from r2r.pairs import (
     ModelPair,
     count_params_b,
@@ -20,17 +19,21 @@ from r2r.pairs import (
     locate,
     token_count,
 )
+from r2r.policies.build import build_policy
+from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
 from r2r.stages.provenance import gpus, provenance
 from r2r.stages.screen import say
+from r2r.stages.sharing import check_policy
 
 if TYPE_CHECKING:
     import torch
 
     from r2r.engines.base import Engine
     from r2r.engines.sglang.fleet import Fleet
+    from r2r.policies.routed import Policy
     from r2r.routers.base import Router
     from r2r.routers.checkpoint import Description, SavedRouter
     from r2r.stages.fingerprints import Key
@@ -59,15 +62,14 @@ class Workbench:
             check_benchmark(self.config.benchmark)
             if not set(QUERY_ROUTERS).isdisjoint(self.config.systems):
                 check_split(self.config.benchmark, "train")
-        if self.oracle and self.config.threshold != "auto":
-            wanted = "auto with router=oracle, which reads none"
-            raise must_be("threshold", wanted, self.config.threshold)
-        if not self.finished_router and not self.oracle:
+        if not self.asks_router and self.config.threshold != "auto":
+            whose = "router=oracle" if self.oracle else "a policy that asks no router"
+            raise must_be("threshold", f"auto with {whose}", self.config.threshold)
+        check_policy(self.config, self.policy, self.oracle)
+        if not self.finished_router and self.asks_router:
             self._check_threshold(self.router_class.max_score)
         if self.config.engine.name != "sglang_remote":
             _check_device(self.config.engine.device)
-        if "evaluate" in self.config.stages and "speculative" in self.config.systems:
-            self._check_speculative()
         if self.fleet:
             self.fleet.check()
         for note in self.pair.notes:  # tokenizers, reserved id, context length were checked
@@ -84,13 +86,14 @@ class Workbench:
             api_key(self.config.serve)
             listen(self.config.serve).close()
         scored = "routed" in self.config.systems and "evaluate" in self.config.stages
-        needed = (scored and not self.oracle) or "serve" in self.config.stages
-        if self.finished_router or (needed and "train" not in self.config.stages):
+        needed = scored or "serve" in self.config.stages
+        missing = needed and "train" not in self.config.stages
+        if self.asks_router and (self.finished_router or missing):
             _ = self.threshold  # the router is there, fits the SLM, and has a threshold
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
-        if self.oracle:
+        if not self.asks_router:
             return {}
         found = {"router": str(self.router_path)}
         return found | ({"labels": str(self.labels_folder)} if self.needs_labels else {})
@@ -249,31 +252,10 @@ class Workbench:
             compile=self.config.engine.compile,
         )
 
-    def speculative_engine(self) -> Engine:
-        """The LLM with the SLM as its draft, by SGLang's own speculative decoding."""
-        assert self.fleet is not None
-        pair, draft = self.pair, locate(self.pair.models["slm"], self.pair.keys["slm"])
-        steps = self.config.speculative.draft_tokens
-        return self.fleet.engine(
-            "llm",
-            locate(pair.models["llm"], pair.keys["llm"]),
-            eos_ids=pair.eos_ids,
-            tokens=pair.tokens,
-            route_id=None,
-            speculative={
-                "speculative_algorithm": "STANDALONE",
-                "speculative_draft_model_path": draft.where,
-                "speculative_draft_model_revision": draft.revision,
-                "speculative_num_steps": steps,
-                "speculative_eagle_topk": 1,
-                "speculative_num_draft_tokens": steps + 1,
-            },
-        )
-
-    def _check_speculative(self) -> None:
-        engine = self.config.engine
-        if engine.name == "sglang" and engine.device == "cpu":
-            raise must_be("engine.device", "cuda for SGLang's speculative decoding", "cpu")
+    @cached_property
+    def policy(self) -> Policy:
+        """How the two models share an answer."""
+        return build_policy(self.config.policy)
 
     # What is made of what.
 
@@ -299,10 +281,15 @@ class Workbench:
         """Whether the labelling rule itself routes, in place of a router."""
         return self.config.router == {"_target_": "r2r.labeling.oracle.Oracle"}
 
+    @property
+    def asks_router(self) -> bool:
+        """Whether the routed system asks a router."""
+        return self.policy.routes and not self.oracle
+
     @cached_property
     def learns(self) -> bool:
         """Whether this run's router is to be trained (heuristics and finished ones are not)."""
-        return not self.oracle and not self.finished_router and self.router_class.learns
+        return self.asks_router and not self.finished_router and self.router_class.learns
 
     @cached_property
     def router_class(self) -> type[Router]:
@@ -312,8 +299,8 @@ class Workbench:
 
     @property
     def needs_labels(self) -> bool:
-        finished = self.finished_router or self.oracle
-        return self.learns or (self.config.threshold == "auto" and not finished)
+        calibrated = self.config.threshold == "auto" and not self.finished_router
+        return self.learns or (calibrated and self.asks_router)
 
     @cached_property
     def router_folder(self) -> Path:
@@ -363,6 +350,9 @@ class Workbench:
         if window > 1 and self.config.engine.sglang is not None:
             wanted = "one position, or engine=torch, which keeps the signals of past ones"
             raise must_be("router.path", f"a router that reads {wanted}", f"{window} positions")
+        if window > 1 and self.policy.cuts:
+            wanted = "one that takes nothing back, with a router that reads several positions"
+            raise must_be("policy", wanted, self.config.policy["name"])
         saved.router.to(self.device)
         return saved
 

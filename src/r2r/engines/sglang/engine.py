@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling
+from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling, Verified
 from r2r.engines.sglang.client import Client
 from r2r.engines.sglang.delay import Delay, Gate, measure
 from r2r.engines.sglang.server import Server
-from r2r.errors import EngineFailed
+from r2r.errors import EngineFailed, must_be
 from r2r.trace import TokenSignals
 
 READ = 2048  # positions whose signals come in one message
@@ -84,6 +84,9 @@ class SGLangEngine:
             await self._company()
             one = Request(request.prompt, request.answer, 1, request.sampling)
             return (await self._write(one)).tokens[0]
+
+    async def verify(self, request: Request, start: int) -> Verified:
+        raise must_be("engine", "torch for a policy that lets the LLM verify", "sglang")
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
         end = len(tokens) - 1

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from r2r.engines.base import Decoded, Prefill, Request
+from r2r.engines.base import Decoded, Prefill, Request, Verified
 from r2r.engines.sampling import choose
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.compiled import compiled, constants
 from r2r.engines.torch.delay import derived
+from r2r.engines.torch.judged import Judged, judge
 from r2r.engines.torch.packed import pack
 from r2r.engines.torch.past import Past
 from r2r.engines.torch.slots import Slot, Slots
@@ -40,6 +41,15 @@ class Job:
     scores: list[float] = field(default_factory=list)
     read_from: int | None = None  # prefill: first position whose signals are wanted
     read: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
+    judged: Judged | None = None  # verify: what was found so far
+
+    @property
+    def wanted(self) -> int:
+        """The first position of its text whose output it asks for."""
+        last = len(self.text) - 1
+        if self.judged is not None:
+            return self.judged.start
+        return last if self.read_from is None else min(self.read_from, last)
 
     @property
     def place(self) -> Slot:
@@ -161,6 +171,11 @@ class TorchEngine:
         one = Request(request.prompt, request.answer, 1, request.sampling, request.session)
         return (await self.decode(one)).tokens[0]
 
+    async def verify(self, request: Request, start: int) -> Verified:
+        job = self._job(request)
+        job.judged = Judged(request, job.text, len(request.prompt) + start - 1)
+        return await self._submit(job)
+
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
         job = self._job(Request(tokens[:-1], [], 0, session=session))
         job.read_from = start
@@ -228,18 +243,13 @@ class TorchEngine:
             self.waiting.popleft()
             job.slot = slot
             self.cache.reserve({slot.index: len(job.text)})
-            given = len(slot.tokens)
+            given = _common(slot.tokens, job.text)
             parent = self.slots.parent(job.request)
-            if not given and parent:
+            if not slot.tokens and parent:
                 given = _common(parent.tokens, job.text)
                 self.cache.copy(parent.index, slot.index, given)
-            # The last token is always fed (again): its output is what is asked for.
-            first = (
-                len(job.text) - 1
-                if job.read_from is None
-                else min(job.read_from, len(job.text) - 1)
-            )
-            slot.tokens = job.text[: min(given, first)]
+            # A token whose output is asked for is fed (again), the last one always.
+            slot.tokens = job.text[: min(given, job.wanted)]
             self.running.append(job)
 
     def _leave(self) -> None:
@@ -289,6 +299,7 @@ class TorchEngine:
         layout = Layout(self.cache, slots, starts, widths, self.head.weight)
         hidden = self._hidden(list(itertools.chain.from_iterable(fed)), layout)
         writing, last = [], []
+        judging: list[tuple[Judged, range, int]] = []
         for job, tokens, start, end in zip(
             jobs, fed, starts, itertools.accumulate(widths), strict=True
         ):
@@ -298,11 +309,23 @@ class TorchEngine:
                 self._read(job, hidden[end - len(tokens) : end], start)
                 if complete:
                     job.future.set_result(job.read)
+            elif job.judged is not None:
+                first = max(start, job.wanted)
+                judging.append((job.judged, range(end - len(tokens) + first - start, end), first))
             elif complete:
                 writing.append(job)
                 last.append(end - 1)
+        if judging:
+            judge(judging, hidden, self._logits)
+            for job in jobs:
+                if job.judged and len(job.place.tokens) == len(job.text) and not job.future.done():
+                    job.future.set_result(job.judged.found)
         if writing:
             self._write(writing, hidden if len(last) == len(hidden) else hidden[last])
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [n, vocab] of which none is of a banned token."""
+        return self.head(hidden).float().index_fill_(1, self.banned, -torch.inf)
 
     def _top(self, logits: torch.Tensor) -> torch.return_types.topk:
         """The raw logits [n, k] that routers may see, and their ids."""
@@ -377,7 +400,10 @@ class TorchEngine:
 
 def _common(a: list[int], b: list[int]) -> int:
     """Length of the longest common prefix."""
+    shorter = min(len(a), len(b))
+    if a[:shorter] == b[:shorter]:
+        return shorter
     for index, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return index
-    return min(len(a), len(b))
+    return shorter

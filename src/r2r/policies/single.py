@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from r2r.engines.base import Engine, Request
-from r2r.generators.base import Generator, Prompt, finish
-from r2r.trace import FinishReason, Source, Step
+from r2r.policies.base import Generator, Prompt, finish
+from r2r.trace import FinishReason, Source, Spent, Step
 
 SINGLE_VERSION = 1  # one model's answer as a trace
 
@@ -22,7 +22,9 @@ class Single(Generator):
         self.engine = engine
         self.source: Source = source
 
-    async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
+    async def write(
+        self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
+    ) -> FinishReason:
         def told(tokens: list[int], _: list[float]) -> None:
             for token in tokens:
                 add(Step(token, self.source))
@@ -33,6 +35,10 @@ class Single(Generator):
             stop=self.stop_check(prompt), on_tokens=told,
         )  # fmt: skip
         try:
-            return finish((await self.engine.decode(request)).reason)
+            decoded = await self.engine.decode(request)
         finally:
             self.engine.release(session)
+        usage, written = spent.of(self.source), len(decoded.tokens)
+        usage.requests, usage.forwards = 1, written
+        usage.positions = len(prompt.tokens) + written - 1
+        return finish(decoded.reason)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from r2r.costs import Params
-from r2r.generators.base import Generator, Prompt
-from r2r.generators.query.features import Features
-from r2r.generators.query.scorers import Scorer
-from r2r.generators.single import Single
+from r2r.policies.base import Generator, Prompt
+from r2r.policies.query.features import Features
+from r2r.policies.query.scorers import Scorer
+from r2r.policies.single import Single
 from r2r.routers.base import routed
-from r2r.trace import FinishReason, Step
+from r2r.trace import FinishReason, Spent, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,12 @@ class QueryLevel(Generator):
         super().__init__(tokenizer=tokenizer, context=context, concurrency=concurrency)
         self.router, self.slm, self.llm, self.threshold = router, slm, llm, threshold
 
-    async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
+    async def write(
+        self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
+    ) -> FinishReason:
         score = await self.router.score(prompt.tokens)
         chosen = self.llm if by_llm(np.array([score]), self.threshold)[0] else self.slm
-        return await chosen.write(prompt, budget, add)
+        return await chosen.write(prompt, budget, add, spent)
 
 
 def by_llm(scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -11,8 +11,8 @@ from typing import Any
 
 from r2r.engines.base import EndReason, Sampling
 from r2r.errors import must_be
-from r2r.generators.stopping import StopStrings, cut
-from r2r.trace import FinishReason, Step, Trace
+from r2r.policies.stopping import StopStrings, cut
+from r2r.trace import FinishReason, Spent, Step, Trace
 
 GENERATION_VERSION = 1  # budgets, ends and text of an answer, whoever writes it
 
@@ -44,8 +44,13 @@ class Generator(ABC):
         self.tokenizer, self.context, self.concurrency = tokenizer, context, concurrency
 
     @abstractmethod
-    async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
-        """Write at most ``budget`` tokens, each passed to ``add`` as it comes; how it ended."""
+    async def write(
+        self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
+    ) -> FinishReason:
+        """Write at most ``budget`` tokens, each passed to ``add`` as it comes; how it ended.
+
+        ``spent`` is added to as the models work.
+        """
 
     async def answer(self, prompt: Prompt, on_step: Callable[[Step], None] | None = None) -> Trace:
         """One prompt, from its own point of view; engines batch across prompts.
@@ -57,7 +62,8 @@ class Generator(ABC):
         if not prompt.tokens or budget < 1:
             wanted = f"1 to {self.context - 1} tokens (pair.context_length)"
             raise must_be("prompt", wanted, len(prompt.tokens))
-        trace = Trace(prompt.tokens)
+        spent = Spent()
+        trace = Trace(prompt.tokens, spent=spent)
         began = time.perf_counter()
 
         def add(step: Step) -> None:
@@ -65,7 +71,7 @@ class Generator(ABC):
             if on_step is not None:
                 on_step(step)
 
-        trace.finish_reason = await self.write(prompt, budget, add)
+        trace.finish_reason = await self.write(prompt, budget, add, spent)
         trace.seconds = time.perf_counter() - began
         tokens = [step.token for step in trace.steps]
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)

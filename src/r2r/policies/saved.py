@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-from r2r.generators.base import Generator, Prompt
 from r2r.journal import Journal
+from r2r.policies.base import Generator, Prompt
 from r2r.progress import Progress
 from r2r.records import fingerprint
-from r2r.trace import FinishReason, Step, Trace
+from r2r.trace import FinishReason, Spent, Step, Trace
 
 
 class Saved(Generator):
@@ -30,8 +30,10 @@ class Saved(Generator):
         self.asked = self.cleared = 0
         self.tokens = self.by_llm = 0
 
-    async def write(self, prompt: Prompt, budget: int, add: Callable[[Step], None]) -> FinishReason:
-        return await self.inner.write(prompt, budget, add)
+    async def write(
+        self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
+    ) -> FinishReason:
+        return await self.inner.write(prompt, budget, add, spent)
 
     def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
         """The answers in the order of ``prompts``, once all are finished."""

@@ -1,1 +1,0 @@
-"""Generators answer prompts; the routed one and every baseline share one contract."""

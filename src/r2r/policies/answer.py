@@ -1,0 +1,180 @@
+"""One answer under way, as a policy sees it: what is written, and what each model can be asked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from r2r.engines.base import Decoded, Engine, Request, Verified
+from r2r.policies.base import Prompt, ended, finish
+from r2r.policies.stopping import StopStrings
+from r2r.trace import FinishReason, Source, Spent, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """Tokens that a model proposes, which the answer has not got.
+
+    ``scores`` align with ``tokens``, and are None where no router was asked.
+    """
+
+    tokens: list[int]
+    scores: Sequence[float | None]
+
+
+class Answer:
+    """What two models have written for one prompt, and what they may still write.
+
+    ``ended`` says how it ended, None while it goes on; nothing is added behind its end. ``left``:
+    tokens it may still have. ``threshold``: where the SLM's router hands over. What was added is
+    never taken back: it may have been streamed.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        *,
+        slm: Engine,
+        llm: Engine,
+        threshold: float,
+        budget: int,
+        eos_ids: frozenset[int],
+        stop: StopStrings | None,
+        add: Callable[[Step], None],
+        spent: Spent,
+    ):
+        self.prompt, self.threshold, self.left = prompt, threshold, budget
+        self.eos_ids, self.stop, self._add, self.spent = eos_ids, stop, add, spent
+        self.tokens: list[int] = []
+        self.ended: FinishReason | None = None
+        self.slm, self.llm = Writer(slm, self, "slm"), Writer(llm, self, "llm")
+
+    def add(self, *steps: Step) -> None:
+        """Append tokens, up to one that ends the answer."""
+        for step in steps:
+            if self.ended is not None:
+                return
+            self.take(step)
+            self.ended = ended(self.tokens, self.eos_ids, self.stop)
+            if self.ended is None and not self.left:
+                self.ended = "length"
+
+    def take(self, step: Step) -> None:
+        """Append one token without a look at whether it ends the answer."""
+        self.tokens.append(step.token)
+        self.left -= 1
+        for writer in (self.slm, self.llm):
+            writer.follow(step.token)
+        self._add(step)
+
+    def release(self) -> None:
+        """Give back what the engines hold."""
+        for writer in (self.slm, self.llm):
+            writer.engine.release(writer.session)
+
+
+class Writer:
+    """One of the two models: its session with this answer, and what it may be asked."""
+
+    def __init__(self, engine: Engine, answer: Answer, source: Source):
+        self.engine, self.answer = engine, answer
+        self.source: Source = source
+        self.session = engine.new_session()
+        self.usage = answer.spent.of(source)
+        self.held = 0  # tokens of prompt and answer that its KV cache holds
+        self.ahead: list[int] = []  # and those it holds behind them, while they may still come
+
+    async def write(self, *, threshold: float | None = None) -> Decoded:
+        """Write on, each token the answer's as it comes, until the answer ends.
+
+        With a ``threshold`` also until the router finds a token divergent: it is not added.
+        """
+        answer = self.answer
+
+        def told(tokens: list[int], scores: list[float]) -> None:
+            for token, score in zip(tokens, scores or [None] * len(tokens), strict=True):
+                answer.take(Step(token, self.source, score))
+
+        request = self._request([], answer.left, threshold)
+        request.stop, request.on_tokens = answer.stop, told
+        unread, at = self._unread([]), len(answer.prompt.tokens) + len(answer.tokens)
+        decoded = await self.engine.decode(request)
+        forwards = self._count(unread, decoded, threshold)
+        self.held, self.ahead = at + forwards - 1, []
+        if decoded.reason != "divergent":
+            answer.ended = finish(decoded.reason)
+        return decoded
+
+    async def draft(self, most: int, *, threshold: float | None = None) -> Drafted:
+        """What it would write next, ``most`` tokens at most, up to one that would end the answer.
+
+        With a ``threshold``, up to and with a token that the router finds divergent.
+        """
+        answer = self.answer
+        if min(most, answer.left) < 1:
+            return Drafted([], [])
+        request = self._request([], min(most, answer.left), threshold)
+        request.stop = copy.copy(answer.stop)  # it remembers what it has seen
+        unread = self._unread([])
+        decoded = await self.engine.decode(request)
+        forwards = self._count(unread, decoded, threshold)
+        tokens, scores = decoded.tokens, decoded.scores
+        if decoded.draft is not None and decoded.draft_score is not None:
+            tokens, scores = [*tokens, decoded.draft], [*scores, decoded.draft_score]
+        self.ahead = tokens[: forwards - 1]
+        return Drafted(tokens, scores or [None] * len(tokens))
+
+    async def next_token(self) -> int:
+        """The one token it would write next; the answer has not got it."""
+        request, unread = self._request([], 1, None), self._unread([])
+        token = await self.engine.next_token(request)
+        self._count(unread, Decoded([token], "budget"), None)
+        self.ahead = []
+        return token
+
+    async def verify(self, given: list[int]) -> Verified:
+        """What it thinks of the tokens ``given``, were they to come next."""
+        request, unread = self._request(given, 0, None), self._unread(given)
+        found = await self.engine.verify(request, len(self.answer.tokens))
+        self._count(unread, Decoded(found.choices[-1:], "budget"), None)
+        self.ahead = list(given)
+        self.answer.spent.verified += len(given)
+        return found
+
+    def follow(self, token: int) -> None:
+        """A token was added to the answer: is it what this model had read in that place?"""
+        if self.ahead and self.ahead[0] == token:
+            self.held += 1
+            del self.ahead[0]
+        else:
+            self.ahead = []
+
+    def _request(self, given: list[int], budget: int, threshold: float | None) -> Request:
+        answer = self.answer
+        return Request(
+            answer.prompt.tokens, [*answer.tokens, *given], budget, answer.prompt.sampling,
+            self.session, threshold=threshold,
+        )  # fmt: skip
+
+    def _unread(self, given: list[int]) -> int:
+        """How many tokens it has to read for a request about the answer and the ``given``.
+
+        Of a text whose KV cache is there the last token is read again: its output is asked for.
+        """
+        same = 0
+        while same < min(len(given), len(self.ahead)) and given[same] == self.ahead[same]:
+            same += 1
+        text = len(self.answer.prompt.tokens) + len(self.answer.tokens)
+        return text + len(given) - min(self.held + same, text - 1)
+
+    def _count(self, unread: int, decoded: Decoded, threshold: float | None) -> int:
+        """Account for a request; how many tokens it gave, a rejected one included."""
+        forwards = len(decoded.tokens) + (decoded.reason == "divergent")
+        text = len(self.answer.prompt.tokens) + len(self.answer.tokens)
+        self.held = text
+        self.usage.requests += 1
+        self.usage.forwards += forwards
+        self.usage.positions += unread + forwards - 1
+        self.answer.spent.scored += 0 if threshold is None else forwards
+        return forwards

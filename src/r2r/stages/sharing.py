@@ -1,0 +1,38 @@
+"""What a policy needs of engine and router, and what SGLang does by itself."""
+
+from __future__ import annotations
+
+from r2r.config import Config
+from r2r.engines.base import VERIFIES
+from r2r.errors import must_be
+from r2r.policies.acceptance import Exact
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Policy
+from r2r.policies.speculative import Speculative
+
+
+def check_policy(config: Config, policy: Policy, oracle: bool) -> None:
+    """Raises ConfigError where the policy cannot be run exactly as the config has it."""
+    engine, name = config.engine, config.policy["name"]
+    if oracle and not isinstance(policy, R2R):
+        raise must_be("policy", "r2r with router=oracle, which is a policy of its own", name)
+    if not policy.routes and "serve" in config.stages:
+        raise must_be("policy", "one that asks a router, to be served", name)
+    if "evaluate" not in config.stages or "routed" not in config.systems:
+        return
+    if drafts_in_server(config, policy) is not None:
+        if engine.name == "sglang" and engine.device == "cpu":
+            raise must_be("engine.device", "cuda for SGLang's speculative decoding", "cpu")
+        if config.benchmark.temperature:
+            wanted = "0 for SGLang's speculative decoding"
+            raise must_be("benchmark.temperature", wanted, config.benchmark.temperature)
+    elif policy.verifies and engine.name not in VERIFIES:
+        raise must_be("engine", f"torch for policy={name}, which lets the LLM verify", engine.name)
+
+
+def drafts_in_server(config: Config, policy: Policy) -> int | None:
+    """How many tokens SGLang's own speculative decoding drafts, where it does what ``policy`` says;
+    else None."""
+    if config.engine.sglang is None or not isinstance(policy, Speculative):
+        return None
+    return policy.draft_tokens if isinstance(policy.accept, Exact) else None
