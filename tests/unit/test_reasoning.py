@@ -56,7 +56,7 @@ class Says(Generator):
         super().__init__(tokenizer=tokenizer, context=500, concurrency=4)
         self.text, self.asked = text, []
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         self.asked.append(prompt)
         stop, written = self.stop_check(prompt), []
         for token in [*self.tokenizer(self.text, add_special_tokens=False).input_ids, 4]:

@@ -26,7 +26,7 @@ class Counting(Generator):
     def decode(self, tokens, skip_special_tokens):
         return " ".join(map(str, tokens))
 
-    async def write(self, prompt, budget, add):
+    async def write(self, prompt, budget, add, spent):
         self.running += 1
         self.most = max(self.most, self.running)
         for n in range(prompt.tokens[0]):
