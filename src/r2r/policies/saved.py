@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
@@ -67,7 +68,10 @@ class Saved(Generator):
         self.journal.drop(others)
         self.cleared = len(others)
         there = set(kept).difference(others)
-        return [number for number in range(len(prompts)) if number not in there]
+        missing = [number for number in range(len(prompts)) if number not in there]
+        # Tasks come one after the other and their answers differ in length: in random order those
+        # that are finished tell of all, and the longest do not all begin last.
+        return random.Random(0).sample(missing, len(missing))
 
     async def _answer(self, number: int, prompt: Prompt) -> None:
         self.progress.begin(number, max(1, self.inner.budget(prompt)))
