@@ -27,6 +27,7 @@ from sglang.srt.runtime_context import get_parallel
 
 from r2r.engines.base import Sampling
 from r2r.engines.sampling import choose
+from r2r.engines.slices import slices
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
 from r2r.routers.checkpoint import load_saved
@@ -34,7 +35,6 @@ from r2r.routers.published import load_published
 from r2r.trace import TOP_K, TokenSignals
 
 KEY = "r2r"
-ROWS = 512  # positions whose logits are held at once while a text is read
 
 
 def register() -> None:
@@ -75,7 +75,8 @@ class Routing:
         self.model, self.device = runner.model, runner.device
         self.route_id: Any = given["route_id"]
         self.tokens: int = given["tokens"]
-        vocabulary = runner.model_config.vocab_size
+        self.vocabulary: int = runner.model_config.vocab_size
+        vocabulary = self.vocabulary
         safe = range(vocabulary)
         if self.route_id is not None and (
             self.route_id not in safe or self.route_id in given["eos_ids"]
@@ -166,7 +167,10 @@ class Routing:
                 skipped = min(length, max(0, wish["read_from"] - prefix))
                 hidden = output.hidden_states[first + skipped : first + length]
                 req.r2r_read = getattr(req, "r2r_read", [])
-                req.r2r_read += [self._signals(rows, forward) for rows in hidden.split(ROWS)]
+                req.r2r_read += [
+                    self._signals(hidden[rows], forward)
+                    for rows in slices(len(hidden), self.vocabulary)
+                ]
             first += length
 
     def _signals(self, hidden: torch.Tensor, forward: Any) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from transformers.masking_utils import sdpa_mask
 from r2r.engines.torch.cache import Pool, SlotCache
 
 NAME = "r2r_slots"
+NARROW = 64  # tokens that are attended to together in any case
+MASKED = 1 << 21  # queries x keys that are attended to at once under a mask
+KEPT = 1 << 20  # numbers of a mask that is kept from layer to layer
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # of some models' attention
 
 
@@ -29,40 +33,32 @@ def width_class(width: int) -> int:
 
 
 class Segment:
-    """Requests of one width class, whose texts lie in one pool, attended to together as
+    """Pieces of requests of one width class, whose texts lie in one pool, attended to together as
     [rows, width].
 
-    ``tokens``: theirs among all of the forward; ``held``: the pool's rows, in order. Rows are read
-    in place where few others lie between them (theirs is computed and dropped), and copied together
-    where many do.
+    ``tokens``: theirs among all of the forward; ``pieces`` are in order of their rows, which are
+    read in place where few others lie between them (theirs is computed and dropped), and copied
+    together where many do.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        tokens: slice,
-        held: list[int],
-        starts: list[int],
-        widths: list[int],
-        like: torch.Tensor,
-    ):
+    def __init__(self, pool: Pool, tokens: slice, pieces: Sequence[Piece], like: torch.Tensor):
         device = like.device
         pool.fit()
-        self.pool, self.tokens, self.width = pool, tokens, max(widths)
+        self.pool, self.tokens, self.width = pool, tokens, max(piece.width for piece in pieces)
+        held, starts = [piece.row for piece in pieces], [piece.start for piece in pieces]
         low, span = held[0], held[-1] - held[0] + 1
         near = span <= 2 * len(held)
         self.read = slice(low, low + span) if near else torch.tensor(held, device=device)
         rows = [row - low for row in held] if near else list(range(len(held)))
         self.rows = span if near else len(held)
-        requests = list(zip(held, starts, widths, strict=True))
-        self.length = max(start + width for _, start, width in requests)
+        self.length = max(piece.start + piece.width for piece in pieces)
         # Where in the pool each token belongs.
         self.where: tuple[torch.Tensor, torch.Tensor] | tuple[int, slice]
-        if len(requests) == 1:
+        if len(pieces) == 1:
             self.where = held[0], slice(starts[0], self.length)
             self.positions = torch.arange(starts[0], self.length, device=device)
         else:
-            each = [(row, start + at) for row, start, width in requests for at in range(width)]
+            each = [(p.row, p.start + at) for p in pieces for at in range(p.width)]
             at, self.positions = torch.tensor(each, device=device).T
             self.where = at, self.positions
         # Where each token lies in [rows, width]; None: exactly there already.
@@ -70,19 +66,30 @@ class Segment:
         if self.width > 1 or self.rows > len(held):
             flat = [
                 row * self.width + at
-                for row, width in zip(rows, widths, strict=True)
-                for at in range(width)
+                for row, piece in zip(rows, pieces, strict=True)
+                for at in range(piece.width)
             ]
             self.place = torch.tensor(flat, device=device)
-        # Additive [rows, 1, width, length]; None: every row's one token sees all.
-        self.mask = None
+        # Of each row the first position it brings; None: every row's one token sees all.
+        self.first: torch.Tensor | None = None
         if self.width > 1 or min(starts) + 1 < self.length:
-            first = torch.zeros(self.rows, dtype=torch.long, device=device)
-            first[rows] = torch.tensor(starts, device=device)
-            last = first[:, None] + torch.arange(self.width, device=device)
-            unseen = torch.arange(self.length, device=device) > last[:, :, None]
-            mask = torch.zeros(unseen.shape, dtype=like.dtype, device=device)
-            self.mask = mask.masked_fill_(unseen, -torch.inf)[:, None]
+            self.first = torch.zeros(self.rows, dtype=torch.long, device=device)
+            self.first[rows] = torch.tensor(starts, device=device)
+        self.kept: torch.Tensor | None = None
+
+    def mask(self, groups: int, like: torch.Tensor) -> torch.Tensor | None:
+        """Additive [rows, 1, width, length], ``groups`` times over where tokens are several."""
+        if self.first is None or self.kept is not None:
+            return self.kept
+        last = self.first[:, None] + torch.arange(self.width, device=like.device)
+        unseen = torch.arange(self.length, device=like.device) > last[:, :, None]
+        mask = torch.zeros(unseen.shape, dtype=like.dtype, device=like.device)
+        mask = mask.masked_fill_(unseen, -torch.inf)[:, None]
+        if self.width > 1 and groups > 1:
+            mask = mask.repeat(1, 1, groups, 1)
+        if mask.numel() <= KEPT:
+            self.kept = mask
+        return mask
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -100,19 +107,34 @@ class Segment:
         # Heads that share keys are further queries to them: keys are not repeated.
         query = query.view(self.rows, self.width, -1, groups, size)
         query = query.permute(0, 2, 3, 1, 4).reshape(self.rows, -1, groups * self.width, size)
-        if self.mask is not None and self.width > 1 and self.mask.shape[2] < query.shape[2]:
-            self.mask = self.mask.repeat(1, 1, groups, 1)
         out = scaled_dot_product_attention(
             query,
             keys[self.read, :, : self.length],
             values[self.read, :, : self.length],
-            attn_mask=self.mask,
+            attn_mask=self.mask(groups, query),
             scale=scale,
         )
         size = out.shape[-1]
         out = out.view(self.rows, -1, groups, self.width, size).permute(0, 3, 1, 2, 4)
         out = out.reshape(self.rows * self.width, heads, size)
         return out[:given] if self.place is None else out[self.place]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """``width`` tokens of a request, the first of which is the text's at ``start``; ``part``: how
+    many of the request come before. They belong into a pool's row."""
+
+    capacity: int
+    row: int
+    part: int
+    start: int
+    width: int
+
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """Pieces of one kind, none of them of one text, may be attended to together."""
+        return width_class(self.width), self.capacity, self.part
 
 
 class Layout:
@@ -132,17 +154,23 @@ class Layout:
         ends = [start + width for start, width in zip(starts, widths, strict=True)]
         cache.reserve(dict(zip(slots, ends, strict=True)))
         self.length = max(ends)
-        requests = zip(map(cache.place, slots), starts, widths, strict=True)
+        pieces: list[Piece] = []
+        for slot, start, width in zip(slots, starts, widths, strict=True):
+            capacity, row = cache.place(slot)
+            step = max(NARROW, MASKED // (start + width))
+            for part in range(0, width, step):
+                most = min(step, width - part)
+                pieces.append(Piece(capacity, row, part, start + part, most))
         self.segments: list[Segment] = []
         at = 0
-        for (_, capacity), group in itertools.groupby(
-            requests, key=lambda request: (width_class(request[2]), request[0][0])
-        ):
-            places, firsts, brought = (list(column) for column in zip(*group, strict=True))
-            tokens = slice(at, at := at + sum(brought))
-            held = [row for _, row in places]
-            pool = cache.pools[capacity]
-            self.segments.append(Segment(pool, tokens, held, firsts, brought, like))
+        for (_, capacity, _), group in itertools.groupby(pieces, key=lambda piece: piece.kind):
+            together = list(group)
+            keys = max(piece.start + piece.width for piece in together)
+            rows = max(1, MASKED // (keys * max(piece.width for piece in together)))
+            for first in range(0, len(together), rows):
+                some = together[first : first + rows]
+                tokens = slice(at, at := at + sum(piece.width for piece in some))
+                self.segments.append(Segment(cache.pools[capacity], tokens, some, like))
         every = [segment.positions for segment in self.segments]
         self.positions = every[0] if len(every) == 1 else torch.cat(every)
 

@@ -15,6 +15,7 @@ import torch
 
 from r2r.engines.base import Decoded, Prefill, Request, Verified
 from r2r.engines.sampling import choose
+from r2r.engines.slices import slices
 from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.compiled import compiled, constants
@@ -92,6 +93,7 @@ class TorchEngine:
             pack(model)
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         self.compiled = compiled(self.decoder, self.device) if compile else None
+        self.vocabulary: int = self.head.out_features
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
@@ -333,19 +335,21 @@ class TorchEngine:
 
     def _read(self, job: Job, hidden: torch.Tensor, start: int) -> None:
         wanted = hidden[max(0, (job.read_from or 0) - start) :]
-        if not len(wanted):
-            return
-        logits = self.head(wanted).float()
-        values, indices = self._top(logits)
-        logits.index_fill_(1, self.banned, -torch.inf)
-        parts = (logits.argmax(-1), values, indices, wanted.float())
-        job.read.append(tuple(part.cpu() for part in parts))
+        for rows in slices(len(wanted), self.vocabulary):
+            logits = self.head(wanted[rows]).float()
+            values, indices = self._top(logits)
+            logits.index_fill_(1, self.banned, -torch.inf)
+            parts = (logits.argmax(-1), values, indices, wanted[rows].float())
+            job.read.append(tuple(part.cpu() for part in parts))
 
     def _write(self, jobs: list[Job], hidden: torch.Tensor) -> None:
-        positions = [len(job.answer) for job in jobs]
-        tokens, verdicts = self._pick([job.request for job in jobs], positions, hidden)
-        for row, (job, token) in enumerate(zip(jobs, tokens, strict=True)):
-            self._advance(job, token, *verdicts.get(row, (None, False)))
+        for rows in slices(len(jobs), self.vocabulary):
+            some = jobs[rows]
+            positions = [len(job.answer) for job in some]
+            asked = [job.request for job in some]
+            tokens, verdicts = self._pick(asked, positions, hidden[rows])
+            for row, (job, token) in enumerate(zip(some, tokens, strict=True)):
+                self._advance(job, token, *verdicts.get(row, (None, False)))
 
     def _pick(
         self, requests: Sequence[Request], positions: list[int], hidden: torch.Tensor

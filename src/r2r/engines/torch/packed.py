@@ -30,7 +30,8 @@ def pack(model: Any) -> None:
         return
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return
-    for module in list(model.modules()):
+    # Not a list of all: each old weight goes once its layer is packed.
+    for module in [module for module in model.modules() if type(module) is not nn.Linear]:
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, Packed(child))
