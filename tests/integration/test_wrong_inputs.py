@@ -29,6 +29,19 @@ COMMAND_LINE = [
     ("+experiment=nope", ["experiment", "'nope'", "main_table"]),
     ("treshold=0.1", ["'treshold'", "did you mean 'threshold'"]),
     ("trainer.lrr=1", ["trainer", "'lrr'", "did you mean 'lr'"]),
+    ("lr=1", ["'lr'; did you mean 'trainer.lr' or 'pair.training.lr'? (choices: "]),
+    ("par=nano", ["'par'; did you mean 'pair'? (choices: "]),
+    ("sweep=threshold", ["'sweep'; did you mean '+sweep'?"]),
+    ("--threshold 0.1", ["key=value", "'--threshold'; did you mean 'threshold=0.1'?"]),
+    ("--threshold=0.1", ["'--threshold=0.1'; did you mean 'threshold=0.1'?"]),
+    ("--benchmark.limit 5 --force", ["did you mean 'benchmark.limit=5'?"]),
+    ("--train-tasks nano_qa", ["did you mean 'benchmark.train_tasks=nano_qa'?"]),
+    ("--tresh 0.1", ["did you mean 'threshold=0.1'?"]),
+    ("--force", ["did you mean 'force=true'?"]),
+    ("--sweep pareto", ["did you mean '+sweep=pareto'?"]),
+    ("--frobnicate", ["command line must be key=value (--help", "'--frobnicate'"]),
+    ("threshold=0.1,0.3", ["threshold must be one value, or have -m", "'0.1,0.3'"]),
+    ("stages=label,train", ["stages must be a list, stages=[label,train], or have -m"]),
     ("+extra=1", ["'extra'", "threshold"]),
     ("threshold", ["key=value", "'threshold'"]),
     ("threshold=abc", ["threshold must be", "'abc'", "auto"]),
@@ -47,7 +60,8 @@ COMMAND_LINE = [
     ("outputs=/dev/null/outputs", ["outputs", "/dev/null"]),
     ("stages=[lable]", ["stages", "'lable'", "did you mean 'label'"]),
     ("stages=[]", ["stages must be", "[]", "evaluate"]),
-    ("stages=label", ["stages", "list"]),
+    ("stages=lable", ["stages", "'lable'", "did you mean 'label'"]),
+    ("stages=", ["stages must be", "''"]),
     ("systems=[medium]", ["systems", "'medium'", "routed"]),
     ("pair.dtype=int8", ["pair.dtype must be", "'int8'", "float32"]),
     ("pair.context_length=1", ["pair.context_length must be", "1"]),
@@ -101,7 +115,7 @@ BEFORE_THE_WORK = [
 
 @pytest.mark.parametrize(("override", "told"), COMMAND_LINE, ids=[c[0] for c in COMMAND_LINE])
 def test_the_command_line(tmp_path, override, told):
-    line = refused(tmp_path / "outputs", override)
+    line = refused(tmp_path / "outputs", *(override.split() or [""]))
     assert all(part in line for part in told), line
     assert not (tmp_path / "outputs").exists()
 

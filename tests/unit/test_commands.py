@@ -87,3 +87,26 @@ def test_tasks_of_likelihoods_are_refused_before_the_model_is_loaded(tmp_path):
     assert "gsm8k" not in manager.all_tasks
     with pytest.raises(ConfigError, match=r"--tasks must be tasks that generate.*'scored'"):
         manager.load(["scored"])
+
+
+def test_an_error_on_a_terminal_is_broken_between_words(monkeypatch, capsys):
+    from r2r.errors import must_be, tell
+
+    error = must_be("pair", "a file in conf/pair", "nanno", ["nano", "qwen3_0.6b_8b"] * 9)
+    monkeypatch.setenv("COLUMNS", "80")
+    tell(error)
+    assert capsys.readouterr().err == f"error: {error}\n"  # piped: one line
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    tell(error)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: pair must be a file in conf/pair, got 'nanno'; did you mean 'nano'?"
+    )
+    assert max(map(len, said.splitlines())) <= 80
+    assert said.split() == f"error: {error}".split()
+
+
+def test_a_flag_is_no_option_of_the_server_either(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["r2r-serve", "--port", "9000"])
+    assert serve.main() == 2
+    assert "did you mean 'serve.port=9000'?" in capsys.readouterr().err

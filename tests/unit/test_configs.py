@@ -42,6 +42,14 @@ def test_the_papers_values_are_the_defaults_of_its_pair():
     assert config.benchmark.temperature == 0
 
 
+def test_a_plain_word_is_a_list_of_one():
+    config, _ = compose(["stages=label", "systems=llm", "benchmark.tasks=nano_qa",
+                         "pair.router.hidden_dims=32", "objective=val/loss"])  # fmt: skip
+    assert (config.stages, config.systems) == (["label"], ["llm"])
+    assert (config.benchmark.tasks, config.objective) == (["nano_qa"], ["val/loss"])
+    assert config.pair.router.hidden_dims == config.router["hidden_dims"] == [32]
+
+
 def test_a_model_without_a_path_is_named():
     with pytest.raises(ConfigError, match=r"pair\.llm\.path must be given"):
         compose(["pair=local", "pair.slm.path=a"])

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import r2r
+from r2r.errors import ConfigError, tell
 
 # A place for outputs that cannot be written is the user's to mend, like a mistyped key.
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -60,7 +61,6 @@ def _main() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from r2r.errors import ConfigError
     from r2r.stages.main import experiment, forget_empty
 
     here = os.getpid()
@@ -85,6 +85,7 @@ def _main() -> None:
     configured = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     try:
         with one_line_errors(CONF):
+            _no_flags(sys.argv[1:])
             configured(task)()
     except ConfigError as error:
         fail(str(error))
@@ -92,6 +93,17 @@ def _main() -> None:
         fail(f"outputs must be a folder that can be written: {error.strerror}: {error.filename}")
 
 
+def _no_flags(arguments: list[str]) -> None:
+    """Raises ConfigError for a flag that is none of Hydra's: options are ``key=value`` here."""
+    from hydra._internal.utils import get_args_parser
+
+    from r2r.stages.compose import not_a_flag
+
+    foreign = [a for a in get_args_parser().parse_known_args(arguments)[1] if a.startswith("-")]
+    if foreign:
+        raise not_a_flag(foreign[0], arguments)
+
+
 def fail(line: str) -> NoReturn:
-    print(f"error: {line}", file=sys.stderr)
+    tell(line)
     sys.exit(2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -29,6 +31,7 @@ ASSETS = Path(r2r.__file__).resolve().parent / "assets"
 CONF = ASSETS / "conf"  # the repository's own conf/
 # In their order; those of ALONE stand alone.
 ALONE = ("plan", "artifacts")
+ADDED = ("sweep", "experiment", "launcher")  # groups that the defaults have no choice of: +sweep=
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", *ALONE)
 SYSTEMS = ("slm", "llm", "routed", *QUERY_ROUTERS)
 CHOICES = {
@@ -126,6 +129,9 @@ def compose(overrides: list[str]) -> tuple[Config, str]:
     import hydra
 
     prepare()
+    for override in overrides:
+        if override.startswith("-"):
+            raise not_a_flag(override, overrides)
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     pair, router = given.get("pair", "nano"), given.get("router", "mlp")
     with (
@@ -138,6 +144,7 @@ def compose(overrides: list[str]) -> tuple[Config, str]:
 
 def checked(raw: DictConfig) -> Config:
     """The composed config as typed plain objects. Raises ConfigError naming the key at fault."""
+    raw = _with_lists(raw)
     missing = sorted(OmegaConf.missing_keys(raw))
     if missing:
         raise must_be(missing[0], f"given (try {missing[0]}=...)", None)
@@ -145,6 +152,29 @@ def checked(raw: DictConfig) -> Config:
     config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), body))
     _check_values(config)
     return config
+
+
+def _with_lists(raw: DictConfig) -> DictConfig:
+    """``stages=label`` as ``stages=[label]``, and so wherever the schema has a list."""
+    raw = copy.deepcopy(raw)
+    for key, kind in _schema(Config).items():
+        value = OmegaConf.select(raw, key) if get_origin(kind) is list else None
+        if isinstance(value, str | int | float):
+            OmegaConf.update(raw, key, [value])
+    return raw
+
+
+def _schema(of: Any, prefix: str = "") -> dict[str, Any]:
+    """Every key below a dataclass of the schema, dotted, with its type."""
+    found: dict[str, Any] = {}
+    for name, kind in get_type_hints(of).items():
+        kinds = [k for k in get_args(kind) if dataclasses.is_dataclass(k)]  # of SGLangConfig | None
+        inner = kind if dataclasses.is_dataclass(kind) else kinds[0] if len(kinds) == 1 else None
+        if get_origin(kind) is dict:
+            inner = None
+        found[f"{prefix}{name}"] = kind
+        found |= _schema(inner, f"{prefix}{name}.") if inner else {}
+    return found
 
 
 def _check_values(config: Config) -> None:
@@ -250,11 +280,40 @@ def one_line_errors(conf: Path) -> Iterator[None]:
 
 
 def _unknown_key(message: str, conf: Path) -> ConfigError:
+    several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'\n", message)
+    if several:
+        key, values = several.groups()
+        many = get_origin(_schema(Config).get(key)) is list
+        one = f"a list, {key}=[{values}]" if many else "one value"
+        return must_be(key, f"{one}, or have -m before it for a sweep", values)
     found = re.search(r"'([\w.@/]+)'", message)
     if not found:
         return ConfigError(" ".join(message.split()))
     group, _, name = found[1].rpartition(".")
-    return must_be("key", f"one of {group or 'the config'}'s keys", name, _keys(group, conf))
+    wanted, near = f"one of {group or 'the config'}'s keys", [] if group else _elsewhere(name)
+    return must_be("key", wanted, name, _keys(group, conf), near)
+
+
+def _elsewhere(name: str) -> list[str]:
+    """``trainer.lr`` for ``lr``: where the config has a key of that name; the nearest group of
+    ``ADDED`` else."""
+    name = name.replace("-", "_")
+    at_top = "." not in name and [f"+{group}" for group in get_close_matches(name, ADDED, n=1)]
+    found = [key for key in _schema(Config) if f".{key}".endswith(f".{name}")]
+    return at_top or sorted(found, key=lambda key: key.count("."))[:3]
+
+
+def not_a_flag(flag: str, arguments: list[str]) -> ConfigError:
+    """For ``--threshold 0.1``: that it is ``threshold=0.1``."""
+    given, _, value = flag.lstrip("-").partition("=")
+    if not value:
+        after = [*arguments[arguments.index(flag) + 1 :], ""][0]
+        value = "true" if not after or "=" in after or after.startswith("-") else after
+    name = given.replace("-", "_")
+    meant = [name] if name in _schema(Config) else _elsewhere(name)
+    meant = meant or get_close_matches(name, [*_keys("", CONF), *_schema(Config)], n=1)
+    near = [f"{key}={value}" for key in meant]
+    return must_be("command line", "key=value (--help shows the keys)", flag, near=near)
 
 
 def _keys(group: str, conf: Path) -> list[str]:

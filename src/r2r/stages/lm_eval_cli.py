@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import r2r
-from r2r.errors import ConfigError
+from r2r.errors import ConfigError, tell
 
 if TYPE_CHECKING:
     pass
@@ -50,7 +50,7 @@ def main() -> int:
     try:
         _evaluate(given)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(error)
         return 2
     return 0
 

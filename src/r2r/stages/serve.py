@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import r2r
-from r2r.errors import ConfigError
+from r2r.errors import ConfigError, tell
 
 HELP = """\
 r2r-serve [group=option] [key=value] ...: an OpenAI-compatible server over a routed pair, and a
@@ -129,6 +129,6 @@ def main() -> int:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         run(config, Path(config.outputs) / config.run / now, router, overrides)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(error)
         return 2
     return 0
