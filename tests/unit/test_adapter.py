@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from r2r.chat import encode_question, render
 from r2r.errors import ConfigError
-from r2r.evaluation.adapter import R2RLM, Answer, request_seed
+from r2r.evaluation.adapter import R2RLM, request_seed
+from r2r.evaluation.answer import Answer
 from r2r.policies.base import Generator
 from r2r.trace import Step, Trace
 

@@ -10,6 +10,7 @@ from lm_eval.api.model import LM
 
 from r2r.engines.base import Sampling
 from r2r.errors import ConfigError, must_be
+from r2r.evaluation.answer import Answer
 from r2r.evaluation.graders import answer_text
 from r2r.evaluation.sources import PREFIX
 from r2r.policies.base import Generator, Prompt
@@ -23,25 +24,6 @@ if TYPE_CHECKING:
 GENERATION_OPTIONS = (
     "until", "max_gen_toks", "max_new_tokens", "temperature", "top_p", "do_sample", "num_beams",
 )  # fmt: skip
-
-
-class Answer(str):
-    """A generated text that carries what lm-eval itself has no place for.
-
-    ``final``: the part to grade, after the reasoning. ``stats``: per-answer figures by name.
-    ``score``: the grade (0 to 1), once the task has given it. All survive pickling and copying.
-    """
-
-    final: str
-    stats: dict[str, float]
-    score: float | None
-
-    def __new__(cls, text: str, final: str = "", stats: dict[str, float] | None = None) -> Answer:
-        answer = super().__new__(cls, text)
-        answer.final = final
-        answer.stats = stats or {}
-        answer.score = None
-        return answer
 
 
 class R2RLM(LM):

@@ -14,7 +14,7 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_filter
 
 from r2r.config import JudgeConfig
-from r2r.evaluation.adapter import Answer
+from r2r.evaluation.answer import Answer
 from r2r.labeling.judge import HttpJudge
 from r2r.progress import Progress
 

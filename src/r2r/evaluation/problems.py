@@ -10,7 +10,7 @@ from r2r.evaluation import (
     arena,  # noqa: F401  # registers the judge's filter
     sources,
 )
-from r2r.evaluation.adapter import Answer
+from r2r.evaluation.answer import Answer
 from r2r.evaluation.graders import boxed_correct, letter_correct, number_correct
 from r2r.evaluation.livecode import livecode_correct
 from r2r.evaluation.programs import check_correct, code_correct

@@ -43,7 +43,7 @@ class ConfiguredLM(R2RLM):
     def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> R2RLM:
         """``additional_config``, batch size and device as lm-eval has them by default, is not
         looked at: ``asked`` has put what a user asked for into the arguments."""
-        from r2r.stages.evaluate import language_model
+        from r2r.stages.graded import language_model
         from r2r.stages.systems import make_generator
 
         bench, system = workbench(arg_dict)

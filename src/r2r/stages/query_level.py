@@ -13,20 +13,20 @@ import numpy as np
 from r2r.costs import Params, summary
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures, problem_scores
-from r2r.policies.query.features import Encoded, Features, PromptState, Words
-from r2r.policies.query.generator import QueryRouter, by_llm, matched_threshold
+from r2r.policies.query.features import Features, Words
+from r2r.policies.query.generator import by_llm, matched_threshold
 from r2r.policies.query.scorers import (
     Scorer,
     Similarity,
     fit_factors,
     fit_linear,
     fit_mlp,
-    load_scorer,
     save_scorer,
 )
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.stages import fingerprints
-from r2r.stages.evaluate import evaluated, read_samples, write_samples
+from r2r.stages.graded import graded, read_samples, write_samples
+from r2r.stages.query_router import features_of, load_query_router
 from r2r.stages.screen import say
 from r2r.stages.workbench import Workbench
 from r2r.trace import Trace
@@ -35,26 +35,6 @@ HELD_OUT = 0.2  # share of the training prompts that tell how good a query-level
 LEAST = 10  # training prompts of each kind
 
 Row = dict[str, Any]
-
-
-def load_query_router(bench: Workbench, system: str) -> QueryRouter:
-    """The finished query-level router of ``system``. Raises ConfigError where there is none yet."""
-    key = fingerprints.query(bench, system)
-    folder = key.folder
-    if not (folder / MANIFEST).exists():
-        wanted = f"a list with evaluate first ({system} is not trained yet)"
-        raise must_be("stages", wanted, bench.config.stages)
-    bench.use(key)
-    return QueryRouter(_features(bench, system, folder), load_scorer(folder))
-
-
-def _features(bench: Workbench, system: str, folder: Path) -> Features:
-    if system == "query_mlp":
-        return PromptState(bench.engine("slm"))
-    tokenizer, encoder = bench.pair.tokenizer, bench.config.query_level.encoder
-    if encoder is None:
-        return Words.load(tokenizer, folder)
-    return Encoded(tokenizer, encoder, bench.config.engine.device)
 
 
 # Training.
@@ -73,7 +53,7 @@ def _train(bench: Workbench, system: str, folder: Path) -> None:
     from torchmetrics.functional.classification import binary_auroc
 
     rows = {
-        model: list(read_samples(evaluated(bench, model, "train")))
+        model: list(read_samples(graded(bench, model, "train")))
         for model in fingerprints.graded_models(bench, system)
     }
     right = np.array([[row["correct"] for row in each] for each in rows.values()]).T
@@ -87,7 +67,7 @@ def _train(bench: Workbench, system: str, folder: Path) -> None:
     prompts = [row["trace"]["prompt"] for row in rows["slm"]]
     if system != "query_mlp" and bench.config.query_level.encoder is None:
         Words.learn(bench.pair.tokenizer, prompts).save(folder)
-    features = asyncio.run(_every(_features(bench, system, folder), prompts))
+    features = asyncio.run(_every(features_of(bench, system, folder), prompts))
     seed = bench.config.seed
 
     def fitted(chosen: np.ndarray) -> Scorer:
@@ -120,7 +100,7 @@ def score_query_level(bench: Workbench, system: str, folder: Path) -> None:
     to those of the routed system. Time is the models' own, for the tokens taken from each.
     """
     train_query_router(bench, system)
-    alone = {name: evaluated(bench, name) for name in ("slm", "llm")}
+    alone = {name: graded(bench, name) for name in ("slm", "llm")}
     metrics = {name: read_json(path / MANIFEST)["metrics"] for name, path in alone.items()}
     rows: dict[str, list[Row]] = {n: list(read_samples(path)) for n, path in alone.items()}
     problems = list(problem_scores(rows["slm"]))
@@ -130,7 +110,7 @@ def score_query_level(bench: Workbench, system: str, folder: Path) -> None:
     params = Params(bench.params_b("slm"), bench.params_b("llm"))
     threshold = bench.config.query_level.threshold
     if threshold == "auto":
-        target = read_json(evaluated(bench, "routed") / MANIFEST)["metrics"]["avg_params_b"]
+        target = read_json(graded(bench, "routed") / MANIFEST)["metrics"]["avg_params_b"]
         lengths = _tokens(rows["slm"]), _tokens(rows["llm"])
         threshold = matched_threshold(scores, *lengths, params, target)
     large = dict(zip(problems, by_llm(scores, threshold).tolist(), strict=True))

@@ -23,7 +23,8 @@ from r2r.routers.threshold import recall_at
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import made
 from r2r.stages.calibrate import calibration
-from r2r.stages.evaluate import SAMPLES, evaluation_folder, read_samples, systems
+from r2r.stages.evaluate import systems
+from r2r.stages.graded import SAMPLES, evaluation_folder, read_samples
 from r2r.stages.provenance import timed_otherwise
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say

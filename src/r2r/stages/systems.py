@@ -117,7 +117,7 @@ def _oracle(bench: Workbench) -> Generator:
 
 
 def _query_level(bench: Workbench, system: str) -> QueryLevel:
-    from r2r.stages.query_level import load_query_router
+    from r2r.stages.query_router import load_query_router
 
     threshold = bench.config.query_level.threshold
     if threshold == "auto":

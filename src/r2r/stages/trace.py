@@ -11,7 +11,8 @@ from r2r.errors import must_be
 from r2r.records import MANIFEST
 from r2r.reporting.traces import COLOURS, LEGEND, colored, marked
 from r2r.stages import fingerprints
-from r2r.stages.evaluate import evaluation_folder, read_samples, systems
+from r2r.stages.evaluate import systems
+from r2r.stages.graded import evaluation_folder, read_samples
 from r2r.stages.readable import readable
 from r2r.stages.screen import console
 from r2r.stages.workbench import Workbench

@@ -1,0 +1,125 @@
+"""A system's graded answers, an artifact: made through lm-eval, kept as they come, read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2r.chat import render
+from r2r.costs import Params, summary, trace_stats
+from r2r.journal import Journal, forget
+from r2r.policies.base import Generator
+from r2r.policies.saved import Saved
+from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.stages import fingerprints
+from r2r.stages.screen import say
+from r2r.stages.watch import watch
+from r2r.stages.workbench import Workbench
+from r2r.trace import Trace
+
+if TYPE_CHECKING:
+    from r2r.evaluation.adapter import R2RLM
+
+SAMPLES = "samples.jsonl"
+ANSWERS = "answers.sqlite"  # the journal that samples.jsonl is made from
+
+Make = Callable[[Workbench, str, Path], None]  # a system's answers, into a folder
+
+
+def evaluation_folder(bench: Workbench, system: str, split: str = "test") -> Path:
+    return fingerprints.evaluation(bench, system, split).folder
+
+
+def graded(bench: Workbench, system: str, split: str = "test", make: Make | None = None) -> Path:
+    """The folder of a system's graded answers, made where it is not there yet; by ``make``, or by
+    generating them."""
+    key = fingerprints.evaluation(bench, system, split)
+    folder = key.folder
+    force = bench.config.force and folder not in bench.evaluated
+    made = make or partial(_score, split=split)
+    reused = bench.make("evaluate", key, lambda to: made(bench, system, to), force=force)
+    forget(folder / ANSWERS)  # samples.jsonl holds them
+    if folder not in bench.evaluated:
+        bench.evaluated.add(folder)
+        metrics = read_json(folder / MANIFEST)["metrics"]
+        accuracy, share = 100 * metrics["accuracy"], 100 * metrics["llm_share"]
+        on = "" if split == "test" else f" on {split}"
+        say("evaluate", f"{system}{on}: accuracy {accuracy:.1f}%, LLM share {share:.1f}%", reused)
+    return folder
+
+
+def language_model(bench: Workbench, generator: Generator, params: Params) -> R2RLM:
+    """lm-eval's model over a generator, as the config has it."""
+    from r2r.evaluation.adapter import R2RLM
+
+    config = bench.config
+    return R2RLM(
+        generator,
+        bench.pair.encode,
+        render=partial(render, bench.pair.tokenizer, options=config.pair.chat_template),
+        think_end=bench.pair.think_end,
+        max_new_tokens=config.benchmark.max_new_tokens,
+        temperature=config.benchmark.temperature,
+        top_p=config.benchmark.top_p,
+        seed=config.seed,
+        stats=lambda trace: trace_stats(trace, params),
+    )
+
+
+def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
+    _clear_old(folder)
+    with (
+        watch(
+            "evaluate",
+            bench.config.stages,
+            system,
+            folder=folder,
+            device=bench.config.engine.device,
+        ) as progress,
+        Journal(folder / ANSWERS) as journal,
+    ):
+        from r2r.evaluation.harness import evaluate
+        from r2r.stages.systems import make_generator, measured
+
+        inner, params = make_generator(bench, system)
+        generator = Saved(inner=inner, journal=journal, progress=progress)
+        lm = language_model(bench, generator, params)
+        scored = evaluate(lm, fingerprints.benchmark_of(bench, split), split, progress)
+        if generator.cleared:
+            told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
+            say("evaluate", f"{told}: made again")
+        samples = zip(scored.pop("samples"), generator.kept(), strict=True)
+        write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
+        metrics = scored | summary(generator.kept(), params, journal.seconds())
+        metrics |= {"params_b": asdict(params)}
+        about = {"system": system, "metrics": metrics, "measured": measured(inner)}
+        write_json(folder / MANIFEST, about)
+
+
+def _clear_old(folder: Path) -> None:
+    """Take away what a version without the journal has left half-made."""
+    old = list(folder.glob("answers-*.json"))
+    if old:
+        say("evaluate", f"answers of another version in {folder} are not read: made again")
+    for path in old:
+        path.unlink()
+
+
+def _row(system: str, sample: dict[str, Any], trace: Trace) -> dict[str, Any]:
+    assert sample["answer"] == trace.text, "lm-eval returned answers in another order"
+    return {"system": system, **sample, "trace": trace.to_json()}
+
+
+def write_samples(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with whole_file(folder / SAMPLES) as path, path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_samples(folder: Path) -> Iterator[dict[str, Any]]:
+    with (folder / SAMPLES).open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
