@@ -107,7 +107,11 @@ def test_without_a_router_there_is_one_line(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_end(outputs, signum):
-    command = [sys.executable, "-c", "from r2r.stages.serve import main; raise SystemExit(main())"]
+    command = [
+        sys.executable,
+        "-c",
+        "from r2r.stages.serve_cli import main; raise SystemExit(main())",
+    ]
     options = [*ROUTER, f"outputs={outputs}", "serve.port=0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         try:
