@@ -9,7 +9,7 @@ from r2r.stages import command, lm_eval_cli, serve
 
 COMMANDS = {
     "run.py": (command.main, "Groups (the first is the default):"),
-    "r2r-serve": (serve.main, "serve.api_key_env"),
+    "r2r-serve": (serve_cli.main, "serve.api_key_env"),
     "r2r-eval": (lm_eval_cli.main, "--model_args KEY=VALUE"),
 }
 
@@ -108,5 +108,5 @@ def test_an_error_on_a_terminal_is_broken_between_words(monkeypatch, capsys):
 
 def test_a_flag_is_no_option_of_the_server_either(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["r2r-serve", "--port", "9000"])
-    assert serve.main() == 2
+    assert serve_cli.main() == 2
     assert "did you mean 'serve.port=9000'?" in capsys.readouterr().err
