@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import r2r
-from r2r.stages import command, lm_eval_cli, serve
+from r2r.stages import command, lm_eval_cli, serve_cli
 
 COMMANDS = {
     "run.py": (command.main, "Groups (the first is the default):"),
