@@ -148,6 +148,7 @@ class LabelerConfig:
     executor: str = MISSING  # serial | ray
     ray: RayConfig = field(default_factory=RayConfig)
     path: str | None = None  # a published training set (folder or hub id), in place of labelling
+    labels: str | None = None  # a folder of labels that this project made, in place of labelling
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     max_new_tokens: int = MISSING
     max_sentence_tokens: int = MISSING

@@ -213,6 +213,9 @@ def _check_values(config: Config) -> None:
         raise must_be(
             "labeler.validation_share and test_share", "above 0, together below 1", shares
         )
+    if config.labeler.labels and config.labeler.path:
+        wanted = "null where labeler.path names a published training set"
+        raise must_be("labeler.labels", wanted, config.labeler.labels)
     runs_folder(config.outputs, config.run)
     _no_secrets("", dataclasses.asdict(config))
 

@@ -22,6 +22,7 @@ from r2r.policies.query import QUERY_ROUTERS, QUERY_VERSION
 from r2r.policies.routed import ROUTED_VERSION
 from r2r.policies.single import SINGLE_VERSION
 from r2r.records import fingerprint, folder_hash
+from r2r.stages.given import given_id
 from r2r.stages.sharing import drafts_in_server
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 
@@ -129,22 +130,32 @@ def router(bench: Workbench) -> Key:
         return _key(bench, "router", bench.router_name, decides)
     trainer = asdict(config.trainer)
     read = [key for key in trainer if key not in WHERE] if bench.learns else THRESHOLD
-    read_from = labels(bench)
-    decides |= {"labels": read_from.name, "trainer": {key: trainer[key] for key in read}}
+    name, parents = _labels_read(bench)
+    decides |= {"labels": name, "trainer": {key: trainer[key] for key in read}}
     decides["steps"] |= {"calibration": CALIBRATION_VERSION}
     decides["steps"] |= {"training": TRAINING_VERSION} if bench.learns else {}
-    return _key(bench, "router", bench.router_name, decides, [read_from])
+    return _key(bench, "router", bench.router_name, decides, parents)
 
 
 def calibration(bench: Workbench) -> Key:
-    read_from = labels(bench)
+    name, parents = _labels_read(bench)
     decides = {
         "router": _routing(bench),
-        "labels": read_from.name,
+        "labels": name,
         "steps": {"router": bench.described_router.version, "calibration": CALIBRATION_VERSION},
     }
-    parents = [read_from, *_router_parents(bench)]
+    parents = [*parents, *_router_parents(bench)]
     return _key(bench, "calibration", bench.router_name, decides, parents)
+
+
+def _labels_read(bench: Workbench) -> tuple[str, list[str]]:
+    """The run's labels by name, and where they are one of these artifacts, as a parent."""
+    if not bench.config.labeler.labels:
+        key = labels(bench)
+        return key.name, [str(key)]
+    folder = bench.labels_folder.resolve()
+    here = folder.parent == bench.artifacts.resolve() / "labels"
+    return given_id(folder), [f"labels/{folder.name}"] if here else []
 
 
 def router_id(bench: Workbench) -> str:

@@ -39,6 +39,9 @@ def label(bench: Workbench) -> bool:
         write_report(to)
 
     folder = bench.labels_folder
+    if bench.config.labeler.labels:
+        say("label", f"nothing to do: labels {folder}")
+        return True
     reused = bench.make("label", fingerprints.labels(bench), make)
     counts = read_json(folder / MANIFEST)["counts"]
     judged = sum(counts[kind] for kind in KINDS)
@@ -63,6 +66,8 @@ def open_labels(bench: Workbench) -> Labels:
 
     if not (bench.labels_folder / MANIFEST).exists():
         raise must_be("stages", "a list with label first (no such labels yet)", bench.config.stages)
+    if not bench.config.labeler.labels:
+        bench.use(fingerprints.labels(bench))
     return Labels.open(bench.labels_folder).counting(bench.config.trainer.positive)
 
 

@@ -24,6 +24,7 @@ from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
+from r2r.stages.given import given_labels
 from r2r.stages.provenance import gpus, provenance
 from r2r.stages.screen import say
 from r2r.stages.sharing import check_policy
@@ -74,10 +75,11 @@ class Workbench:
             self.fleet.check()
         for note in self.pair.notes:  # tokenizers, reserved id, context length were checked
             say("pair", note)
-        if "label" in self.config.stages and (
-            "train" not in self.config.stages or self.needs_labels
+        if self.config.labeler.labels or (
+            "label" in self.config.stages
+            and ("train" not in self.config.stages or self.needs_labels)
         ):
-            _ = self.labels_folder  # the queries can be read
+            _ = self.labels_folder  # the queries can be read, or given labels used
         if "serve" in self.config.stages:
             from r2r.serving.server import api_key, listen
 
@@ -274,6 +276,8 @@ class Workbench:
 
     @cached_property
     def labels_folder(self) -> Path:
+        if self.config.labeler.labels:
+            return given_labels(Path(self.config.labeler.labels).expanduser(), self.pair)
         return fingerprints.labels(self).folder
 
     @property
