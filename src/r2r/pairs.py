@@ -192,6 +192,33 @@ def count_params_b(model: nn.Module) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e9
 
 
+def shape_of(model: ModelConfig, key: str) -> dict[str, Any]:
+    """What decides how a model attends, as plain data: its ``class``, the kinds of its ``layers``,
+    its sliding ``window``, its ``ropes`` (type -> the longest text, in tokens, over which it is the
+    same), and whether it is ``bidirectional``. Raises ConfigError where it is no causal LM."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    config = load_config(model, key)
+    text = config.get_text_config()
+    given = getattr(text, "rope_parameters", None) or {}
+    longest = getattr(text, "max_position_embeddings", None)
+    ropes = {}
+    for rope in [given] if "rope_type" in given else given.values():
+        if isinstance(rope, dict):
+            lengths = [rope.get("original_max_position_embeddings"), longest]
+            ropes[rope.get("rope_type", "default")] = min(n for n in lengths if n is not None)
+    if config.model_type not in NAMES:
+        raise must_be(f"{key}.path", "a causal language model", config.model_type)
+    bidirectional = getattr(text, "use_bidirectional_attention", None) not in (None, False)
+    return {
+        "class": NAMES[config.model_type],
+        "layers": sorted(set(getattr(text, "layer_types", None) or [])),
+        "window": getattr(text, "sliding_window", None),
+        "ropes": ropes,
+        "bidirectional": bidirectional or getattr(text, "is_causal", True) is False,
+    }
+
+
 def token_count(tokenizer: Any) -> int:
     """From this id on no token is the tokenizer's; embeddings often have further rows."""
     return max(tokenizer.get_vocab().values()) + 1
@@ -240,7 +267,8 @@ class ModelPair:
     """A checked pair: tokenizer, reserved route id, EOS ids, context length. Loads no weights.
 
     ``eos_ids``: the LLM's, which end every answer. ``tokens``: ids from there on are rows of larger
-    embeddings that no token belongs to. ``notes``: a line for each thing a user should know of.
+    embeddings that no token belongs to. ``shapes``: ``shape_of`` each model. ``notes``: a line for
+    each thing a user should know of.
     ``known``: where ``remember`` keeps what was found, by fingerprint: a pair is checked once.
     Raises ConfigError where the models do not share a tokenizer, have no free reserved id, or a
     context shorter than asked for.
@@ -259,6 +287,7 @@ class ModelPair:
         self.context_length: int = self.found["context_length"]
         self.eos_ids = frozenset[int](self.found["eos_ids"])
         self.tokens: int = self.found["tokens"]
+        self.shapes: dict[str, dict[str, Any]] = self.found["shapes"]
         self.notes: list[str] = self.found["notes"]
         self.chat_template: str = self.found["chat_template"]
 
@@ -304,6 +333,7 @@ class ModelPair:
             "context_length": config.context_length or longest,
             "eos_ids": sorted(eos_ids),
             "tokens": token_count(tokenizer),
+            "shapes": {n: shape_of(m, self.keys[n]) for n, m in self.models.items()},
             "notes": notes,
             "chat_template": str(tokenizer.chat_template),
         }

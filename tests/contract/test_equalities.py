@@ -1,6 +1,7 @@
 """The backbone: routed generation equals the slow reference, the SLM or the LLM, exactly."""
 
 import asyncio
+import copy
 import dataclasses
 import json
 
@@ -12,6 +13,7 @@ from tiny import (
     BANNED,
     EOS,
     NANO,
+    VOCAB,
     Back,
     Wobble,
     Words,
@@ -24,7 +26,7 @@ from tiny import (
     tiny,
     tokens,
 )
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config
 
 from r2r.chat import encode_question
 from r2r.engines.base import Request, Sampling
@@ -170,14 +172,32 @@ def test_models_of_half_precision_are_accepted():
         assert all(trace.steps for trace in made)
 
 
-def test_a_sliding_window_is_refused_once_it_matters():
-    model = tiny("qwen3", 32, 2, 0)
-    for layer in model.model.layers:
-        layer.self_attn.sliding_window = 12
-    short = Prompt([9, 8, 12], Sampling(max_new_tokens=6))
-    assert tokens(single(model).generate([short]))
-    with pytest.raises(NotImplementedError, match="sliding window of 12"):
-        single(model).generate(prompts(4))
+def windowed(layers, seed):
+    """Every other layer sees 12 tokens; scores and logits are capped."""
+    torch.manual_seed(seed)
+    shape = Gemma2Config(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256,
+        initializer_range=0.3, sliding_window=12, attn_logit_softcapping=3.0,
+        final_logit_softcapping=2.0, bos_token_id=None, eos_token_id=3,
+    )  # fmt: skip
+    return AutoModelForCausalLM.from_config(shape, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.1])
+def test_windows_and_caps_equal_the_slow_loop(threshold):
+    pair = windowed(2, 0), windowed(3, 1)
+    slow = copy.deepcopy(pair)  # an engine changes its model's attention
+    asked = prompts(8)
+    for options in ({}, {"max_prefill_tokens": 5}, {"max_batch": 2}):
+        traces = routed(pair, threshold, **options).generate(asked)
+        for prompt, trace in zip(asked, traces, strict=True):
+            steps = reference_routed(
+                *slow, Wobble(), threshold, prompt.tokens, prompt.sampling.max_new_tokens, EOS,
+                BANNED,
+            )  # fmt: skip
+            expected = [(s.token, s.source, s.draft) for s in steps]
+            assert [(s.token, s.source, s.draft) for s in trace.steps] == expected
 
 
 def test_banned_tokens_are_never_written(pair):

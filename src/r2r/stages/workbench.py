@@ -17,6 +17,7 @@ from r2r.pairs import (
     load_model,
     load_skeleton,
     locate,
+    shape_of,
     token_count,
 )
 from r2r.policies.build import build_policy
@@ -75,6 +76,8 @@ class Workbench:
             self.fleet.check()
         for note in self.pair.notes:  # tokenizers, reserved id, context length were checked
             say("pair", note)
+        if self.fleet is None:
+            self._check_exact()
         if self.config.labeler.labels or (
             "label" in self.config.stages
             and ("train" not in self.config.stages or self.needs_labels)
@@ -92,6 +95,18 @@ class Workbench:
         missing = needed and "train" not in self.config.stages
         if self.asks_router and (self.finished_router or missing):
             _ = self.threshold  # the router is there, fits the SLM, and has a threshold
+
+    def _check_exact(self) -> None:
+        """Every model that this run's torch engines would run is one that they run exactly."""
+        from r2r.engines.torch.exact import check_exact
+
+        for name, shape in self.pair.shapes.items():
+            check_exact(shape, self.pair.keys[name], self.pair.context_length)
+        labeler = self.config.labeler
+        own = labeler.judge.path if not labeler.judge.url else None
+        if "label" in self.config.stages and labeler.verifier == "judge" and own:
+            shape = shape_of(ModelConfig(path=own), "labeler.judge")
+            check_exact(shape, "labeler.judge", self.pair.context_length)
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
@@ -197,9 +212,8 @@ class Workbench:
         eos_ids, route_id, tokens = self.pair.eos_ids, self.pair.route_id, self.pair.tokens
         if self.fleet is None:
             scorer = router.router if router else None
-            return self._in_process(
-                self.model(name), eos_ids, tokens, route_id, scorer, beside, idle
-            )
+            model, key = self.model(name), self.pair.keys[name]
+            return self._in_process(model, key, eos_ids, tokens, route_id, scorer, beside, idle)
         routing = None
         if router:
             path = self.router_path
@@ -222,13 +236,15 @@ class Workbench:
         """An engine over a model outside the pair."""
         eos_ids, tokens = end_ids(model, key, tokenizer), token_count(tokenizer)
         if self.fleet is None:
-            return self._in_process(self.load(model, key), eos_ids, tokens, None, None, None)
+            loaded = self.load(model, key)
+            return self._in_process(loaded, key, eos_ids, tokens, None, None, None)
         where = locate(model, key)
         return self.fleet.engine("judge", where, eos_ids=eos_ids, tokens=tokens, route_id=None)
 
     def _in_process(
         self,
         model: Any,
+        key: str,
         eos_ids: Collection[int],
         tokens: int,
         route_id: int | None,
@@ -236,23 +252,27 @@ class Workbench:
         beside: Engine | None,
         idle: int = 0,
     ) -> Engine:
-        from r2r.engines.torch.engine import TorchEngine
+        from r2r.engines.torch.engine import NotExact, TorchEngine
 
         banned = {*range(tokens, model.config.get_text_config().vocab_size)}
         if route_id is not None:
             banned.add(route_id)
 
-        return TorchEngine(
-            model=model,
-            eos_ids=eos_ids,
-            banned=banned,
-            max_batch=self.config.engine.max_batch + idle,
-            max_prefill_tokens=self.config.engine.max_prefill_tokens,
-            router=router,
-            beside=beside if isinstance(beside, TorchEngine) else None,
-            patience=self.config.engine.patience,
-            compile=self.config.engine.compile,
-        )
+        try:
+            return TorchEngine(
+                model=model,
+                eos_ids=eos_ids,
+                banned=banned,
+                max_batch=self.config.engine.max_batch + idle,
+                max_prefill_tokens=self.config.engine.max_prefill_tokens,
+                router=router,
+                beside=beside if isinstance(beside, TorchEngine) else None,
+                patience=self.config.engine.patience,
+                compile=self.config.engine.compile,
+            )
+        except NotExact as error:
+            wanted = "a model that engine.name=torch runs exactly (docs/models.md)"
+            raise ConfigError(f"{key} must be {wanted}, got {error}") from error
 
     @cached_property
     def policy(self) -> Policy:

@@ -2,7 +2,7 @@
 
 Registered with transformers under its own name: a model that uses it feeds the tokens of all
 requests as one sequence, so that its linear layers compute no padding, however many tokens each
-request brings. Without ``packed`` the model attends as it always does.
+request brings. Outside of a forward of ours the model attends as it always does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ NAME = "r2r_slots"
 NARROW = 64  # tokens that are attended to together in any case
 MASKED = 1 << 21  # queries x keys that are attended to at once under a mask
 KEPT = 1 << 20  # numbers of a mask that is kept from layer to layer
-UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # of some models' attention
 
 
 def width_class(width: int) -> int:
@@ -70,29 +69,45 @@ class Segment:
                 for at in range(piece.width)
             ]
             self.place = torch.tensor(flat, device=device)
-        # Of each row the first position it brings; None: every row's one token sees all.
-        self.first: torch.Tensor | None = None
-        if self.width > 1 or min(starts) + 1 < self.length:
-            self.first = torch.zeros(self.rows, dtype=torch.long, device=device)
-            self.first[rows] = torch.tensor(starts, device=device)
-        self.kept: torch.Tensor | None = None
+        # Of each row the first position it brings.
+        self.first = torch.zeros(self.rows, dtype=torch.long, device=device)
+        self.first[rows] = torch.tensor(starts, device=device)
+        self.alone = self.width == 1 and min(starts) + 1 == self.length  # one token, that sees all
+        self.kept: dict[int | None, torch.Tensor] = {}
 
-    def mask(self, groups: int, like: torch.Tensor) -> torch.Tensor | None:
-        """Additive [rows, 1, width, length], ``groups`` times over where tokens are several."""
-        if self.first is None or self.kept is not None:
-            return self.kept
-        last = self.first[:, None] + torch.arange(self.width, device=like.device)
-        unseen = torch.arange(self.length, device=like.device) > last[:, :, None]
+    def mask(self, window: int | None, groups: int, like: torch.Tensor) -> torch.Tensor | None:
+        """Additive [rows, 1, width, length], ``groups`` times over where tokens are several; None:
+        every row's one token sees all. Of a ``window`` a token sees the last ones, itself included.
+        """
+        if window is not None and window >= self.length:
+            window = None
+        if window is None and self.alone:
+            return None
+        if window in self.kept:
+            return self.kept[window]
+        last = (self.first[:, None] + torch.arange(self.width, device=like.device))[:, :, None]
+        at = torch.arange(self.length, device=like.device)
+        unseen = at > last
+        if window is not None:
+            unseen |= at <= last - window
         mask = torch.zeros(unseen.shape, dtype=like.dtype, device=like.device)
         mask = mask.masked_fill_(unseen, -torch.inf)[:, None]
         if self.width > 1 and groups > 1:
             mask = mask.repeat(1, 1, groups, 1)
         if mask.numel() <= KEPT:
-            self.kept = mask
+            self.kept[window] = mask
         return mask
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        sinks: torch.Tensor | None,
     ) -> torch.Tensor:
         """The output [its tokens, heads, head_dim] of a forward's query [tokens, heads, head_dim],
         key and value [kv_heads, tokens, head_dim], of which its own are kept first."""
@@ -107,17 +122,42 @@ class Segment:
         # Heads that share keys are further queries to them: keys are not repeated.
         query = query.view(self.rows, self.width, -1, groups, size)
         query = query.permute(0, 2, 3, 1, 4).reshape(self.rows, -1, groups * self.width, size)
-        out = scaled_dot_product_attention(
-            query,
-            keys[self.read, :, : self.length],
-            values[self.read, :, : self.length],
-            attn_mask=self.mask(groups, query),
-            scale=scale,
-        )
+        keys, values = keys[self.read, :, : self.length], values[self.read, :, : self.length]
+        mask = self.mask(window, groups, query)
+        if softcap is None and sinks is None:
+            out = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+        else:
+            if sinks is not None:
+                each = sinks.view(-1, groups, 1).expand(-1, -1, self.width)
+                sinks = each.reshape(keys.shape[1], -1, 1)
+            out = explicit(query, keys, values, mask, scale, softcap, sinks)
         size = out.shape[-1]
         out = out.view(self.rows, -1, groups, self.width, size).permute(0, 3, 1, 2, 4)
         out = out.reshape(self.rows * self.width, heads, size)
         return out[:given] if self.place is None else out[self.place]
+
+
+def explicit(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention over [rows, heads, length, head_dim] with what PyTorch's knows not: scores that are
+    capped, and sinks [heads, queries, 1], which take their part of a softmax and give nothing."""
+    scores = (query @ keys.transpose(-1, -2)).float() * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores + mask
+    if sinks is not None:
+        beside = sinks.float().expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, beside], dim=-1)
+    shares = scores.softmax(dim=-1)[..., : keys.shape[-2]]
+    return shares.to(values.dtype) @ values
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,26 +229,28 @@ def attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    packed: bool = False,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: [1, heads, tokens, head_dim] -> [1, tokens, heads, ...].
 
-    ``packed``: over ``Running.layout``. Raises NotImplementedError for a kind of attention that
-    slots do not have.
+    Within a forward of ours over ``Running.layout``. ``s_aux`` [heads]: attention sinks. Raises
+    NotImplementedError for a kind of attention that slots do not have.
     """
-    if not packed:
+    if options.get("position_bias") is not None:
+        raise NotImplementedError("attention with a position bias is not supported")
+    if Running.layout is None:
+        if softcap is not None or s_aux is not None:  # PyTorch's would leave them out
+            raise NotImplementedError("soft caps and sinks are supported in slots only")
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling,
             sliding_window=sliding_window, **options,
         )  # fmt: skip
-    given = [name for name in UNSUPPORTED if options.get(name) is not None]
-    if given:
-        raise NotImplementedError(f"attention with {', '.join(given)} is not supported")
     layer: Any = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = torch.ops.r2r.attend if torch.compiler.is_compiling() else _attend
-    return attend(query, key, value, layer, scale, sliding_window), None
+    return attend(query, key, value, layer, scale, sliding_window, softcap, s_aux), None
 
 
 def _attend(
@@ -218,14 +260,15 @@ def _attend(
     layer: int,
     scaling: float,
     window: int | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     layout = Running.layout
     assert layout is not None
-    if window is not None and layout.length > window:
-        raise NotImplementedError(f"attention over more than the sliding window of {window} tokens")
     queries = query[0].transpose(0, 1)
     outs = [
-        segment.attend(layer, queries, key[0], value[0], scaling) for segment in layout.segments
+        segment.attend(layer, queries, key[0], value[0], scaling, window, softcap, sinks)
+        for segment in layout.segments
     ]
     return (outs[0] if len(outs) == 1 else torch.cat(outs))[None]
 
@@ -234,7 +277,8 @@ def _attend(
 # wrappers take longer than a small model's attention.
 torch.library.define(
     "r2r::attend",
-    "(Tensor query, Tensor key, Tensor value, int layer, float scaling, int? window) -> Tensor",
+    "(Tensor query, Tensor key, Tensor value, int layer, float scaling, int? window,"
+    " float? softcap, Tensor? sinks) -> Tensor",
 )
 torch.library.impl("r2r::attend", "default", _attend)
 
@@ -247,6 +291,8 @@ def _(
     layer: int,
     scaling: float,
     window: int | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     return query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
 

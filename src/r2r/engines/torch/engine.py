@@ -20,6 +20,7 @@ from r2r.engines.torch.attention import NAME, Layout, Running, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.compiled import compiled, constants
 from r2r.engines.torch.delay import derived
+from r2r.engines.torch.head import head_of
 from r2r.engines.torch.judged import Judged, judge
 from r2r.engines.torch.packed import pack
 from r2r.engines.torch.past import Past
@@ -59,11 +60,16 @@ class Job:
         return self.slot
 
 
+class NotExact(NotImplementedError):
+    """A model that would not be run exactly."""
+
+
 class TorchEngine:
     """A model, its KV cache, and a loop that batches whatever requests are ready.
 
-    ``model``: a transformers causal LM whose logits are ``lm_head(final hidden state)``. It changes
-    for whoever else uses it: its attention, and on a CPU in bfloat16 its linear layers' weights.
+    ``model``: a transformers causal LM, one of those in ``exact``; NotExact where slots give it
+    other logits than its own forward. It changes for whoever else uses it: its attention, and on a
+    CPU in bfloat16 its linear layers' weights.
     ``banned``: token ids never written (the route token). ``max_batch``: requests running at once
     (others wait, in order). ``max_prefill_tokens``: tokens of one forward.
     ``beside``: the engine whose requests come here one token at a time (a routed pair's SLM): they
@@ -91,9 +97,10 @@ class TorchEngine:
         self.device = model.device
         if not compile:  # inductor can't read packed weights
             pack(model)
-        self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
+        self.decoder, self.head = model.get_decoder(), head_of(model)
         self.compiled = compiled(self.decoder, self.device) if compile else None
-        self.vocabulary: int = self.head.out_features
+        self.vocabulary: int = model.get_output_embeddings().out_features
+        self.known: int = model.get_input_embeddings().weight.shape[0]
         self.eos_ids = frozenset(eos_ids)
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
@@ -105,7 +112,6 @@ class TorchEngine:
         self.ids = itertools.count()
         self.steps = 0
         self.driver: asyncio.Task[None] | None = None
-        model.set_attn_implementation(NAME)
         self.mask = torch.zeros(1, 1, 1, 1, device=self.device)  # a ready one: none is built
         try:
             with constants() if compile else contextlib.nullcontext():
@@ -122,7 +128,9 @@ class TorchEngine:
     @torch.inference_mode()
     def _check_model(self) -> None:
         ids = list(range(1, 5))
+        self.model.set_attn_implementation("eager")  # transformers' others leave out soft caps
         expected = self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0].float()
+        self.model.set_attn_implementation(NAME)
         parts = [  # forwards of several tokens and of one: what is compiled is compiled here
             self._hidden(fed, Layout(self.cache, [0], [start], [len(fed)], self.head.weight))
             for start, fed in ((0, ids[:3]), (3, ids[3:]))
@@ -132,10 +140,7 @@ class TorchEngine:
         tolerance = torch.finfo(self.head.weight.dtype).eps ** 0.5
         if not (given - expected).norm() <= tolerance * expected.norm():
             kind = type(self.model).__name__
-            raise NotImplementedError(
-                f"{kind}: its logits are not lm_head(final hidden state), or its attention does "
-                "not go through transformers' attention interface"
-            )
+            raise NotExact(f"{kind}: four tokens in slots differ from its own forward")
 
     @torch.inference_mode()
     def _write_one(self) -> None:
@@ -187,7 +192,11 @@ class TorchEngine:
 
     def _job(self, request: Request) -> Job:
         future = asyncio.get_running_loop().create_future()
-        return Job(request, future, [*request.prompt, *request.answer])
+        text = [*request.prompt, *request.answer]
+        if not text or not 0 <= min(text) <= max(text) < self.known:
+            wanted = f"1 or more token ids below {self.known}"
+            raise ValueError(f"a text must have {wanted}, got {len(text)} of them")
+        return Job(request, future, text)
 
     async def _submit(self, job: Job) -> Any:
         self.waiting.append(job)
@@ -209,7 +218,7 @@ class TorchEngine:
                 self.waited = 0.0
             try:
                 self._step()
-            except Exception as error:  # belongs to whoever awaits the futures
+            except Exception as error:  # ours: belongs to whoever awaits the futures
                 for job in [*self.running, *self.waiting]:
                     if not job.future.done():
                         job.future.set_exception(error)
@@ -228,10 +237,30 @@ class TorchEngine:
     def _step(self) -> None:
         self._leave()  # those that were cancelled
         self._admit()
+        self._leave()  # those there was no room for
         self.steps += 1
         for group in self._groups():
-            self._forward(group)
+            self._attempt(group)
         self._leave()
+
+    def _attempt(self, jobs: list[Job]) -> None:
+        """One forward. Where it fails, each request is tried alone: only those that fail it fail.
+
+        With a router of several positions all of them do: some of those may be noted already.
+        """
+        held = {job: len(job.place.tokens) for job in jobs}
+        try:
+            self._forward(jobs)
+        except Exception as error:
+            left = [job for job in jobs if not job.future.done()]
+            for job in left:
+                del job.place.tokens[held[job] :]
+            if len(jobs) == 1 or self.past is not None:
+                for job in left:
+                    job.future.set_exception(error)
+                return
+            for job in left:
+                self._attempt([job])
 
     def _admit(self) -> None:
         while self.waiting:
@@ -244,15 +273,23 @@ class TorchEngine:
                 return
             self.waiting.popleft()
             job.slot = slot
-            self.cache.reserve({slot.index: len(job.text)})
-            given = _common(slot.tokens, job.text)
-            parent = self.slots.parent(job.request)
-            if not slot.tokens and parent:
-                given = _common(parent.tokens, job.text)
-                self.cache.copy(parent.index, slot.index, given)
-            # A token whose output is asked for is fed (again), the last one always.
-            slot.tokens = job.text[: min(given, job.wanted)]
             self.running.append(job)
+            try:
+                self._settle(job)
+            except Exception as error:  # no memory for it: the others go on
+                job.future.set_exception(error)
+
+    def _settle(self, job: Job) -> None:
+        """Make room in a job's slot, and find what it holds of its text already."""
+        slot = job.place
+        self.cache.reserve({slot.index: len(job.text)})
+        given = _common(slot.tokens, job.text)
+        parent = self.slots.parent(job.request)
+        if not slot.tokens and parent:
+            given = _common(parent.tokens, job.text)
+            self.cache.copy(parent.index, slot.index, given)
+        # A token whose output is asked for is fed (again), the last one always.
+        slot.tokens = job.text[: min(given, job.wanted)]
 
     def _leave(self) -> None:
         """Free the slots of jobs that are done, failed or cancelled."""
@@ -286,13 +323,15 @@ class TorchEngine:
         """Final hidden states [tokens, hidden] of tokens that belong where ``layout`` says."""
         Running.layout = layout
         run = self.decoder if self.compiled is None else self.compiled
-        return run(
-            input_ids=torch.tensor([ids], device=self.device),
-            attention_mask=self.mask,
-            position_ids=layout.positions[None],
-            use_cache=False,
-            packed=True,
-        ).last_hidden_state[0]
+        try:
+            return run(
+                input_ids=torch.tensor([ids], device=self.device),
+                attention_mask=self.mask,
+                position_ids=layout.positions[None],
+                use_cache=False,
+            ).last_hidden_state[0]
+        finally:
+            Running.layout = None
 
     def _forward(self, jobs: list[Job]) -> None:
         starts = [len(job.place.tokens) for job in jobs]
@@ -349,7 +388,10 @@ class TorchEngine:
             asked = [job.request for job in some]
             tokens, verdicts = self._pick(asked, positions, hidden[rows])
             for row, (job, token) in enumerate(zip(some, tokens, strict=True)):
-                self._advance(job, token, *verdicts.get(row, (None, False)))
+                try:
+                    self._advance(job, token, *verdicts.get(row, (None, False)))
+                except Exception as error:  # of its own stop check or listener
+                    job.future.set_exception(error)
 
     def _pick(
         self, requests: Sequence[Request], positions: list[int], hidden: torch.Tensor
