@@ -30,7 +30,9 @@ def choose(logits: torch.Tensor, samplings: list[Sampling], positions: list[int]
 
 def _draw(logits: torch.Tensor, sampling: Sampling, position: int) -> torch.Tensor:
     """Nucleus sampling by inverse transform over tokens in falling order of probability."""
-    probs = (logits.double() / sampling.temperature).softmax(dim=-1)
+    # Below a highest of 0 the smallest temperature makes no infinity but -inf.
+    scores = logits.double() - logits.max().double()
+    probs = (scores / sampling.temperature).softmax(dim=-1)
     probs, order = probs.sort(descending=True, stable=True)
     total = probs.cumsum(dim=-1)
     kept = total - probs < sampling.top_p
