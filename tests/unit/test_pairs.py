@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from r2r import pairs
+from r2r.engines.torch.attention import Segment
+from r2r.engines.torch.exact import check_exact
 from r2r.errors import ConfigError
 from r2r.pairs import ModelPair
 from r2r.stages.compose import compose
+from r2r.stages.workbench import Workbench
 
 NANO = Path(pairs.__file__).parent / "assets" / "nano"
 FOUND = ("route_id", "context_length", "eos_ids", "chat_template")
@@ -52,3 +55,59 @@ def test_a_changed_file_or_option_is_seen(config, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"must be models of one tokenizer"):
         ModelPair(config, tmp_path / "known")
+
+
+def rewritten(config, which, **changes):
+    """The pair with something else in a model's config.json; its weights are gone."""
+    folder = Path(getattr(config, which).path)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    return config
+
+
+@pytest.mark.parametrize("which", ["slm", "llm"])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model_type": "mamba"}, r"exactly .*, got MambaForCausalLM: keeps a state"),
+        ({"model_type": "falcon"}, r"exactly .*, got FalconForCausalLM: its attention"),
+        ({"model_type": "t5"}, r"a causal language model, got 't5'"),
+        ({"layer_types": ["full_attention", "chunked_attention"] * 2}, "layers of chunked"),
+        (
+            {"rope_parameters": {
+                "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8,
+                "long_factor": [2.0] * 8, "original_max_position_embeddings": 300,
+            }},
+            r"pair\.context_length must be at most 300 tokens for pair\.\w+ .*longrope.*got 1024",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_that_would_not_run_exactly_is_refused_before_it_is_loaded(
+    config, which, changes, message, tmp_path
+):
+    rewritten(config, which, **changes)
+    paths = [f"pair.{name}.path={getattr(config, name).path}" for name in ("slm", "llm")]
+    made = compose(["pair=local", f"outputs={tmp_path / 'out'}", *paths])
+    with pytest.raises(ConfigError, match=message) as caught:
+        Workbench(*made).preflight()
+    assert f"pair.{which}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dynamic_rope_is_taken_as_far_as_it_is_constant(config, tmp_path):
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    rewritten(config, "slm", rope_parameters=rope)
+    pair = ModelPair(config, tmp_path / "known")
+    assert pair.shapes["slm"]["ropes"] == {"dynamic": pair.context_length}
+    check_exact(pair.shapes["slm"], "pair.slm", pair.context_length)
+
+
+def test_a_model_whose_slots_differ_from_its_forward_is_refused(config, tmp_path, monkeypatch):
+    paths = [f"pair.{name}.path={getattr(config, name).path}" for name in ("slm", "llm")]
+    bench = Workbench(*compose(["pair=local", f"outputs={tmp_path / 'out'}", *paths]))
+    attend = Segment.attend
+    monkeypatch.setattr(Segment, "attend", lambda *given: attend(*given) * 2)
+    with pytest.raises(ConfigError, match=r"^pair\.llm must be a model .*four tokens in slots"):
+        bench.engine("llm")
