@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import GenerationConfig, PretrainedConfig
 
-PAIR_VERSION = 1  # what a pair's files are found to say
+PAIR_VERSION = 2  # what a pair's files are found to say
 PROMPT_VERSION = 1  # a question as token ids
 PROBES = (
     "Then 12+30=42.\nSo the answer is \\boxed{42}.",
@@ -83,12 +83,14 @@ def identity(model: ModelConfig, key: str) -> str:
 
 def _from_pretrained(loader: Any, model: ModelConfig, key: str, **options: Any) -> Any:
     """Call a transformers loader; what is wrong with the files becomes one line."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     source = locate(model, key)
+    wrong = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
     try:
         return loader.from_pretrained(source.where, **source.options(), **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (*wrong, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:200]
         wanted = "a model that transformers can read (config.json, tokenizer, safetensors or GGUF)"
         raise ConfigError(f"{key}.path must be {wanted}, got {model.path!r}: {reason}") from error
@@ -322,7 +324,10 @@ class ModelPair:
         if len(tokenizer) > vocab_size:
             raise must_be("pair", f"models with {len(tokenizer)} embeddings", vocab_size)
         route_id = _route_id(config, tokenizer, vocab_size, eos_ids)
-        longest = min(shape.max_position_embeddings for shape in shapes)
+        lengths = [getattr(shape, "max_position_embeddings", None) for shape in shapes]
+        longest = min((n for n in lengths if n is not None), default=config.context_length)
+        if longest is None:
+            raise must_be("pair.context_length", "a number (the models name none)", None)
         if config.context_length is not None and config.context_length > longest:
             raise must_be("pair.context_length", f"at most {longest} tokens", config.context_length)
         for key, token in (("think_start", config.think_start), ("think_end", config.think_end)):
