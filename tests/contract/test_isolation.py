@@ -7,7 +7,7 @@ import torch
 from tiny import VOCAB, Back, Wobble, engine, prompts, routed, sources, tiny, tokens
 
 from r2r.engines.base import Request, Sampling
-from r2r.generators.base import Prompt
+from r2r.policies.base import Prompt
 
 
 @pytest.fixture(scope="module")
