@@ -73,7 +73,7 @@ class Segment:
         self.first = torch.zeros(self.rows, dtype=torch.long, device=device)
         self.first[rows] = torch.tensor(starts, device=device)
         self.alone = self.width == 1 and min(starts) + 1 == self.length  # one token, that sees all
-        self.kept: dict[int | None, torch.Tensor] = {}
+        self.kept: dict[tuple[int | None, int], torch.Tensor] = {}
 
     def mask(self, window: int | None, groups: int, like: torch.Tensor) -> torch.Tensor | None:
         """Additive [rows, 1, width, length], ``groups`` times over where tokens are several; None:
@@ -83,8 +83,9 @@ class Segment:
             window = None
         if window is None and self.alone:
             return None
-        if window in self.kept:
-            return self.kept[window]
+        kind = window, groups  # layers may differ in both
+        if kind in self.kept:
+            return self.kept[kind]
         last = (self.first[:, None] + torch.arange(self.width, device=like.device))[:, :, None]
         at = torch.arange(self.length, device=like.device)
         unseen = at > last
@@ -95,7 +96,7 @@ class Segment:
         if self.width > 1 and groups > 1:
             mask = mask.repeat(1, 1, groups, 1)
         if mask.numel() <= KEPT:
-            self.kept[window] = mask
+            self.kept[kind] = mask
         return mask
 
     def attend(
