@@ -126,12 +126,13 @@ def test_an_answer_without_reasoning_is_labelled():
         async def decode(self, request):
             return Decoded([8, 9, 4], "eos")
 
-    queries = [Query("a", [1], "?", thinks=True), Query("b", [1], "?", thinks=False)]
-    kept, dropped = asyncio.run(
-        respond(Answers(), queries, first=0, max_new_tokens=9, context=99, think_end=7)
-    )
-    assert [response.query.id for response in kept] == ["b"]
-    assert dropped["no_think_end"] == 1
+    def left_out(thinks):
+        query = Query("a", [1], "?", thinks=thinks)
+        options = {"budget": 9, "think_end": 7, "session": 0, "on_tokens": lambda *_: None}
+        return asyncio.run(respond(Answers(), query, **options))[1]
+
+    assert left_out(thinks=True) == "no_think_end"
+    assert left_out(thinks=False) is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 99])
