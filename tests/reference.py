@@ -3,6 +3,7 @@
 A policy's loop takes ``rule``, what it has beside the two models, and gives the steps.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +102,12 @@ class Slow:
         probabilities = self.logits(self.llm, answer)[1].softmax(-1)
         return float(probabilities[token] / probabilities.max())
 
+    def entropy(self, model, answer):
+        """Of what a model may write next, over that of a uniform distribution."""
+        probabilities = self.logits(model, answer)[1].softmax(-1)
+        some = probabilities[probabilities > 0]
+        return float(-(some * some.log()).sum()) / math.log(len(probabilities))
+
     def over(self, answer):
         return len(answer) >= self.budget or (bool(answer) and answer[-1] in self.eos_ids)
 
@@ -163,4 +170,60 @@ def policy_speculative(slow, draft_tokens, tau):
         if all(step.source == "slm" for step in new) and not slow.over(text):
             new.append(Step(slow.own(slow.llm, text), "llm"))
         steps += new
+    return steps
+
+
+@torch.inference_mode()
+def policy_r_stitch(slow, hand_over, hand_back):
+    steps, by_llm = [], False
+    while not slow.over(answer := [step.token for step in steps]):
+        if by_llm:
+            steps.append(Step(slow.own(slow.llm, answer), "llm"))
+        elif slow.entropy(slow.slm, answer) > hand_over:
+            by_llm, draft = True, slow.own(slow.slm, answer)
+            steps.append(Step(slow.own(slow.llm, answer), "llm", None, draft))
+        else:
+            steps.append(Step(slow.own(slow.slm, answer), "slm"))
+        if by_llm and slow.entropy(slow.llm, answer) < hand_back:
+            by_llm = False
+    return steps
+
+
+def closed(step, ends):
+    return ends in " ".join(map(str, step)).lstrip()
+
+
+def one_step(slow, model, answer, ends):
+    step = []
+    while not slow.over(answer + step) and not closed(step, ends):
+        step.append(slow.own(model, answer + step))
+    return step
+
+
+@torch.inference_mode()
+def policy_glimpse(slow, entropy, ends):
+    steps = []
+    while not slow.over(answer := [step.token for step in steps]):
+        if slow.entropy(slow.slm, answer) > entropy:
+            first, *rest = one_step(slow, slow.llm, answer, ends)
+            steps.append(Step(first, "llm", None, slow.own(slow.slm, answer)))
+            steps += [Step(token, "llm") for token in rest]
+        else:
+            steps += [Step(token, "slm") for token in one_step(slow, slow.slm, answer, ends)]
+    return steps
+
+
+@torch.inference_mode()
+def policy_spec_reason(slow, least, ends):
+    steps = []
+    while not slow.over(answer := [step.token for step in steps]):
+        drafted, total = one_step(slow, slow.slm, answer, ends), 0.0
+        for at, token in enumerate(drafted):
+            total += float(slow.logits(slow.llm, answer + drafted[:at])[1].log_softmax(-1)[token])
+        if total / len(drafted) >= least:
+            steps += [Step(token, "slm") for token in drafted]
+        else:
+            first, *rest = one_step(slow, slow.llm, answer, ends)
+            steps.append(Step(first, "llm", None, drafted[0], tuple(drafted[1:])))
+            steps += [Step(token, "llm") for token in rest]
     return steps

@@ -64,6 +64,15 @@ def speculative(name, drafts, tau=None):
     return Case("speculative", options, rule={"draft_tokens": drafts, "tau": tau})
 
 
+def steps(name, ends, **options):
+    given = [
+        f"policy={name}",
+        f"policy.ends='{ends}'",
+        *(f"policy.{k}={v}" for k, v in options.items()),
+    ]
+    return Case(name, given, rule={"ends": ends, **options})
+
+
 CASES = {
     "r2r": r2r(0.5),
     "check": check(0.8, 5, 0.3),
@@ -71,6 +80,13 @@ CASES = {
     "check, no router": check(2.0, 4, 0.02),
     "speculative": speculative("speculative", 3),
     "lossy": speculative("lossy", 4, 0.05),
+    "r_stitch": Case(
+        "r_stitch",
+        ["policy=r_stitch", "policy.hand_over=0.75", "policy.hand_back=0.65"],
+        rule={"hand_over": 0.75, "hand_back": 0.65},
+    ),
+    "glimpse": steps("glimpse", " 1", entropy=0.72),
+    "spec_reason": steps("spec_reason", " 1", least=-7.0),
 }
 
 

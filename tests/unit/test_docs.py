@@ -1,5 +1,6 @@
 """The documentation: its commands compose or run, its error texts are the code's."""
 
+import json
 import os
 import re
 import shlex
@@ -89,7 +90,7 @@ def test_the_pages_commands_run_one_after_the_other(tmp_path):
 def test_the_router_of_the_page_routes(tmp_path):
     """The class and the YAML of extend.md, as they stand there."""
     page = ROOT / "docs" / "extend.md"
-    (code,), (options,) = blocks(page, "python"), blocks(page, "yaml")
+    code, options = blocks(page, "python")[0], blocks(page, "yaml")[0]
     assert len([line for line in code.splitlines() if line]) <= 20
     (tmp_path / "my_router.py").write_text(code)
     (tmp_path / "conf" / "router").mkdir(parents=True)
@@ -97,6 +98,21 @@ def test_the_router_of_the_page_routes(tmp_path):
     out = run(tmp_path / "outputs", "--config-dir", str(tmp_path / "conf"), "router=runner_up",
               "threshold=0.5", "systems=[routed]", "benchmark.limit=4", path=tmp_path)  # fmt: skip
     assert "runner_up router at threshold 0.5" in out
+
+
+@pytest.mark.slow
+def test_the_policy_of_the_page_shares_answers(tmp_path):
+    page = ROOT / "docs" / "extend.md"
+    code, options = blocks(page, "python")[1], blocks(page, "yaml")[1]
+    assert len([line for line in code.splitlines() if line]) <= 30
+    (tmp_path / "my_policy.py").write_text(code)
+    (tmp_path / "conf" / "policy").mkdir(parents=True)
+    (tmp_path / "conf" / "policy" / "opening.yaml").write_text(options)
+    out = run(tmp_path / "outputs", "--config-dir", str(tmp_path / "conf"), "policy=opening",
+              "systems=[slm,routed]", "benchmark.limit=4", path=tmp_path)  # fmt: skip
+    assert "opening" in out
+    found = json.loads((tmp_path / "outputs" / "latest" / "results.json").read_text())
+    assert 0 < found["systems"]["routed"]["llm_share"] < 1
 
 
 def test_the_errors_of_the_page_are_those_of_the_code():

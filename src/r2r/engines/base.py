@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from r2r.trace import TokenSignals
 
 ENGINE_VERSION = 1  # what a model's greedy tokens and its readings are, whichever engine runs it
-VERIFIES = ("torch",)  # engines, by engine.name, that can ``verify``
-EndReason = Literal["divergent", "eos", "stop", "budget"]
+WHOLE = ("torch",)  # engines, by engine.name, that can ``verify`` and know entropies
+EndReason = Literal["divergent", "certain", "eos", "stop", "budget"]
 
 
 class StopCheck(Protocol):
@@ -42,7 +42,10 @@ class Request:
     Of a ``session`` the engine keeps the KV cache until ``release``, as far as its next request has
     the same text: what was read behind that is cut. ``parent`` names a live session whose cache may
     be copied for a common prefix.
-    ``threshold`` is None where no router is to be asked. ``budget``: tokens to write at most.
+    ``threshold`` is None where no router is to be asked. ``above`` and ``below`` are bounds of the
+    model's own entropy, relative to that of a uniform distribution (0 to 1), in place of a router:
+    above the one a token is divergent, below the other it is the last. ``budget``: tokens to write
+    at most.
     ``on_tokens(tokens, scores)`` hears of every token that ``decode`` will return, once and in
     order, as soon as it is written; ``scores`` align with ``tokens``, or are empty where no router
     was asked. It is called in the event loop of ``decode``, and neither waits nor raises.
@@ -55,14 +58,17 @@ class Request:
     session: int = -1
     parent: int | None = None
     threshold: float | None = None
+    above: float | None = None
+    below: float | None = None
     stop: StopCheck | None = None
     on_tokens: Callable[[list[int], list[float]], None] | None = None
 
 
 @dataclass(slots=True)
 class Decoded:
-    """What a request wrote. With reason ``divergent``, ``draft`` is the SLM's rejected token and
-    ``draft_score`` its score; ``scores`` align with ``tokens`` where a router was asked."""
+    """What a request wrote. With reason ``divergent``, ``draft`` is the rejected token and
+    ``draft_score`` its score; ``scores`` align with ``tokens`` where a router was asked. Entropies
+    are scores too."""
 
     tokens: list[int]
     reason: EndReason
@@ -114,7 +120,7 @@ class Engine(Protocol):
     async def verify(self, request: Request, start: int) -> Verified:
         """What this model thinks of ``request.answer[start:]``, in one reading of what is new.
 
-        ``budget``, ``threshold`` and ``stop`` are ignored. Not every engine can (``VERIFIES``).
+        ``budget``, ``threshold`` and ``stop`` are ignored. Not every engine can (``WHOLE``).
         """
         ...
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r2r.engines.base import Decoded, Engine, Request, Verified
 from r2r.policies.base import Prompt, ended, finish
-from r2r.policies.stopping import StopStrings
+from r2r.policies.stopping import StepEnd, StopStrings
 from r2r.trace import FinishReason, Source, Spent, Step
 
 
@@ -40,12 +41,14 @@ class Answer:
         threshold: float,
         budget: int,
         eos_ids: frozenset[int],
+        tokenizer: Any,
         stop: StopStrings | None,
         add: Callable[[Step], None],
         spent: Spent,
     ):
         self.prompt, self.threshold, self.left = prompt, threshold, budget
         self.eos_ids, self.stop, self._add, self.spent = eos_ids, stop, add, spent
+        self.tokenizer = tokenizer
         self.tokens: list[int] = []
         self.ended: FinishReason | None = None
         self.slm, self.llm = Writer(slm, self, "slm"), Writer(llm, self, "llm")
@@ -68,6 +71,10 @@ class Answer:
             writer.follow(step.token)
         self._add(step)
 
+    def step(self, text: str) -> StepEnd:
+        """The end of a step that begins here: where its text has ``text`` behind a word."""
+        return StepEnd(self.tokenizer, text, len(self.tokens), self.stop)
+
     def release(self) -> None:
         """Give back what the engines hold."""
         for writer in (self.slm, self.llm):
@@ -85,37 +92,62 @@ class Writer:
         self.held = 0  # tokens of prompt and answer that its KV cache holds
         self.ahead: list[int] = []  # and those it holds behind them, while they may still come
 
-    async def write(self, *, threshold: float | None = None) -> Decoded:
+    async def write(
+        self,
+        *,
+        threshold: float | None = None,
+        above: float | None = None,
+        below: float | None = None,
+        most: int | None = None,
+        until: StepEnd | None = None,
+        instead: Drafted | None = None,
+    ) -> Decoded:
         """Write on, each token the answer's as it comes, until the answer ends.
 
-        With a ``threshold`` also until the router finds a token divergent: it is not added.
+        Or, with a ``threshold``, until the router finds a token divergent, which is not added; with
+        ``above``, until its own entropy is above it, likewise; with ``below``, to the first token
+        where it is below; for ``most`` tokens; to the end of a step, ``until``. What is written
+        takes the place of ``instead``.
         """
-        answer = self.answer
+        answer, refused = self.answer, instead
 
         def told(tokens: list[int], scores: list[float]) -> None:
+            nonlocal refused
             for token, score in zip(tokens, scores or [None] * len(tokens), strict=True):
-                answer.take(Step(token, self.source, score))
+                step = Step(token, self.source, score)
+                if refused is not None:
+                    (draft, *lost), first = refused.tokens, refused.scores[0]
+                    step, refused = Step(token, self.source, first, draft, tuple(lost)), None
+                answer.take(step)
 
-        request = self._request([], answer.left, threshold)
-        request.stop, request.on_tokens = answer.stop, told
+        budget = answer.left if most is None else min(most, answer.left)
+        request = self._request([], budget, threshold)
+        request.above, request.below = above, below
+        request.stop, request.on_tokens = until or answer.stop, told
         unread, at = self._unread([]), len(answer.prompt.tokens) + len(answer.tokens)
         decoded = await self.engine.decode(request)
         forwards = self._count(unread, decoded, threshold)
         self.held, self.ahead = at + forwards - 1, []
-        if decoded.reason != "divergent":
+        if decoded.reason == "eos" or (decoded.reason == "stop" and not (until and until.closed)):
             answer.ended = finish(decoded.reason)
+        elif not answer.left:
+            answer.ended = "length"
         return decoded
 
-    async def draft(self, most: int, *, threshold: float | None = None) -> Drafted:
+    async def draft(
+        self, most: int, *, threshold: float | None = None, until: StepEnd | None = None
+    ) -> Drafted:
         """What it would write next, ``most`` tokens at most, up to one that would end the answer.
 
-        With a ``threshold``, up to and with a token that the router finds divergent.
+        With a ``threshold``, up to and with a token that the router finds divergent; ``until`` the
+        end of a step.
         """
         answer = self.answer
         if min(most, answer.left) < 1:
             return Drafted([], [])
         request = self._request([], min(most, answer.left), threshold)
-        request.stop = copy.copy(answer.stop)  # it remembers what it has seen
+        # What they remember of drafts must not stay.
+        request.stop = until.aside() if until else copy.copy(answer.stop)
         unread = self._unread([])
         decoded = await self.engine.decode(request)
         forwards = self._count(unread, decoded, threshold)

@@ -120,5 +120,5 @@ def ended(
 
 
 def finish(reason: EndReason) -> FinishReason:
-    """How an answer ended, in a trace's words."""
+    """How an answer ended, in a trace's words; of reasons that end one."""
     return "length" if reason == "budget" else "eos" if reason == "eos" else "stop"

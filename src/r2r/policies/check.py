@@ -19,7 +19,8 @@ class Check(Policy):
     accepted: what may still be cut, at most ``every`` tokens, is held back.
     """
 
-    routes = verifies = cuts = True
+    routes = cuts = True
+    needs = "lets the LLM verify"
     accept: Acceptance
 
     def __init__(self, *, every: int, accept: Acceptance):

@@ -18,14 +18,15 @@ ROUTED_VERSION = 1  # what a policy sees of an answer, and what an answer takes
 class Policy(ABC):
     """How two models share an answer, from one request's point of view; engines batch.
 
-    ``routes``: it asks the run's router, by the threshold. ``verifies``: it asks the LLM to verify.
+    ``routes``: it asks the run's router, by the threshold. ``needs``: what of it not every engine
+    can (``engines.base.WHOLE``), in words.
     ``cuts``: tokens that the router has scored may be taken back. ``accept``: its test, if any. An
     instance serves all answers at once: what belongs to one of them stays in ``write``.
     """
 
     version: ClassVar[int] = 1  # raised whenever it writes something else than before
     routes: ClassVar[bool] = False
-    verifies: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     cuts: ClassVar[bool] = False
     accept: Acceptance | None = None
 
@@ -63,6 +64,7 @@ class Routed(Generator):
             threshold=self.threshold if prompt.threshold is None else prompt.threshold,
             budget=budget,
             eos_ids=self.eos_ids,
+            tokenizer=self.tokenizer,
             stop=self.stop_check(prompt),
             add=add,
             spent=spent,

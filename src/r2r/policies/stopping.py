@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 TAIL = 16  # tokens beside the stop strings' own length that are decoded to look for them
@@ -27,6 +28,30 @@ class StopStrings:
             tokens[max(self.begin, len(tokens) - self.window) :], skip_special_tokens=True
         )
         return any(text in tail for text in self.stop)
+
+
+class StepEnd:
+    """Ends a step of an answer: with the first token, from place ``begin`` on, behind whose text
+    stands ``text`` (a line break, say), or where the whole answer stops. ``closed``: by ``text``.
+    """
+
+    def __init__(self, tokenizer: Any, text: str, begin: int, stop: StopStrings | None):
+        self.tokenizer, self.text, self.begin, self.stop = tokenizer, text, begin, stop
+        self.closed = False
+
+    def __call__(self, tokens: list[int]) -> bool:
+        if self.stop is not None and self.stop(tokens):
+            return True
+        begin = max(self.begin, len(tokens) - TAIL - len(self.text.encode()))
+        tail = self.tokenizer.decode(tokens[begin:], skip_special_tokens=True)
+        self.closed = self.text in tail.lstrip()
+        return self.closed
+
+    def aside(self) -> StepEnd:
+        """Another that may look at drafts: what this one and the stop strings know stays."""
+        other = copy.copy(self)
+        other.stop = copy.copy(self.stop)
+        return other
 
 
 def cut(text: str, stop: tuple[str, ...], after: str) -> str:

@@ -210,7 +210,7 @@ def what_differs(overrides: Sequence[Sequence[str]], but: tuple[str, ...] = ()) 
 
 def _short(override: str) -> str:
     """``draft_tokens=4`` of ``policy.draft_tokens=4``."""
-    key, _, value = override.partition("=")
+    key, _, value = override.lstrip("+").partition("=")
     return f"{key.rpartition('.')[2]}={value}"
 
 

@@ -2,9 +2,9 @@
 
 A row is a plain dict: ``question``, ``gold``, ``correct`` (bool), ``system`` and, a value for each
 token, ``pieces`` (its text), ``llm`` (1 where the LLM wrote it), ``scores`` (the router's, or
-None), ``drafts`` (the text of the SLM's rejected token, or None). ``id`` and ``task`` name the
-problem; ``alternatives`` holds, for each token of a routed answer, the SLM's likeliest as (text,
-probability) where the LLM wrote it, else None.
+None), ``drafts`` (the text of the SLM's rejected token and, behind ``CUT``, of what was lost with
+it; or None). ``id`` and ``task`` name the problem; ``alternatives`` holds, for each token of a
+routed answer, the SLM's likeliest as (text, probability) where the LLM wrote it, else None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from rich.text import Text
 from r2r.records import whole_file
 from r2r.reporting.tables import shown
 
-LEGEND = "【…】 was written by the LLM; behind ⟵ stands the token of the SLM that it replaced."
+CUT = "✂"
+LEGEND = (
+    "【…】 was written by the LLM; behind ⟵ stands the token of the SLM that it replaced, behind"
+    f" {CUT} what the SLM had written after that, and lost."
+)
 
 LLM_STYLE, DRAFT_STYLE = "bold black on yellow", "dim strike"
 COLOURS = Text.assemble(

@@ -29,7 +29,7 @@ from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
 
-TRACES_VERSION = 1  # which answers a person reads, and what is said of their tokens
+TRACES_VERSION = 2  # which answers a person reads, and what is said of their tokens
 WHERE = ("accelerator", "devices", "strategy", "num_workers")  # a router is trained
 THRESHOLD = ("positive", "min_recall", "target_share")  # all that a router without weights reads
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from r2r.reporting.traces import CUT
 from r2r.stages.workbench import Workbench
 
 CHOICES = 5  # alternatives shown of each token
@@ -26,6 +27,9 @@ def readable(
             pieces[token] = bench.pair.tokenizer.decode([token])
         return pieces[token]
 
+    def lost(cut: Sequence[int]) -> str:
+        return CUT + "".join(map(decode, cut)) if cut else ""
+
     read = [sample for sample, wanted in zip(samples, again, strict=True) if wanted]
     others = iter(asyncio.run(_alternatives(bench, read)) if read else [])
     rows = []
@@ -36,7 +40,10 @@ def readable(
             row
             | {
                 "pieces": [decode(token) for token in trace["tokens"]],
-                "drafts": [None if t is None else decode(t) for t in trace["drafts"]],
+                "drafts": [
+                    None if t is None else decode(t) + lost(cut)
+                    for t, cut in zip(trace["drafts"], trace["cuts"], strict=True)
+                ],
                 "llm": trace["llm"],
                 "scores": trace["scores"],
                 "alternatives": next(others) if wanted else None,

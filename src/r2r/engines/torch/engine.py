@@ -397,15 +397,16 @@ class TorchEngine:
         self, requests: Sequence[Request], positions: list[int], hidden: torch.Tensor
     ) -> tuple[list[int], dict[int, tuple[float, bool]]]:
         """The token of each request, at its position of the answer; of the rows that ask a router,
-        its score and whether that is divergent."""
+        or for an entropy, its score and whether that is divergent."""
         logits = self.head(hidden).float()
         asked = [row for row, request in enumerate(requests) if request.threshold is not None]
         every = len(asked) == len(requests)
         top = self._top(logits if every else logits[asked]).values if asked else None
         logits.index_fill_(1, self.banned, -torch.inf)
         chosen = choose(logits, [request.sampling for request in requests], positions)
+        uncertain = _entropies(requests, logits)
         if top is None:
-            return chosen.tolist(), {}
+            return chosen.tolist(), uncertain
         assert self.router is not None
         rows = slice(None) if every else asked
         at = torch.tensor(positions, device=self.device)[rows]
@@ -417,7 +418,7 @@ class TorchEngine:
         tokens, scores = [int(token) for token in told[: len(chosen)]], told[len(chosen) :]
         limits = torch.tensor([requests[row].threshold for row in asked])
         away = routed(torch.tensor(scores), limits).tolist()
-        return tokens, dict(zip(asked, zip(scores, away, strict=True), strict=True))
+        return tokens, uncertain | dict(zip(asked, zip(scores, away, strict=True), strict=True))
 
     def _advance(self, job: Job, token: int, score: float | None, divergent: bool) -> None:
         if job.future.done():  # cancelled by its caller
@@ -440,8 +441,23 @@ class TorchEngine:
             reason = "stop"
         elif len(job.tokens) == job.request.budget:
             reason = "budget"
+        elif score is not None and job.request.below is not None and score < job.request.below:
+            reason = "certain"
         if reason:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
+
+
+def _entropies(requests: Sequence[Request], logits: torch.Tensor) -> dict[int, tuple[float, bool]]:
+    """Of the rows that ask for it, the entropy over ln(vocabulary), and whether it is too high."""
+    asked = [row for row, r in enumerate(requests) if r.above is not None or r.below is not None]
+    if not asked:
+        return {}
+    entropies = torch.special.entr(logits[asked].softmax(-1)).sum(-1) / math.log(logits.shape[-1])
+    found: dict[int, tuple[float, bool]] = {}
+    for row, entropy in zip(asked, entropies.tolist(), strict=True):
+        bound = requests[row].above
+        found[row] = (entropy, bound is not None and entropy > bound)
+    return found
 
 
 def _common(a: list[int], b: list[int]) -> int:
