@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from r2r.records import whole_file
 from r2r.reporting.runs import Point, Run, routed_by, routed_name
 from r2r.reporting.statistics import Estimate, verdict
@@ -20,6 +22,7 @@ COLUMNS = (
     "System", "Accuracy % (95%)", "LLM %", "Params", "Published", "Cost", "Tokens", "Tok/s",
     "Source",
 )  # fmt: skip
+TERMINAL = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tok/s")
 OURS = "here"
 AVERAGE = "average"  # of all the paper's benchmarks
 LEGEND = (
@@ -64,6 +67,21 @@ def blocks(points: Sequence[Point]) -> list[Block]:
         title = f"{pair} on {benchmark} ({problems} problems)"
         found.append(Block(title, [_row(point, llm) for point in here]))
     return [*found, *map(_published, _known(points))]
+
+
+def tables(points: Sequence[Point]) -> list[Table]:
+    """What the runs measured, for a terminal: the columns that fit 80."""
+    found = []
+    for block in blocks(points):
+        rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in block.cells]
+        if all(row["Source"] == OURS for row in rows):
+            table = Table(title=block.title, title_justify="left")
+            for column in TERMINAL:
+                table.add_column(column, justify="left" if column == "System" else "right")
+            for row in rows:
+                table.add_row(*(row[column] for column in TERMINAL))
+            found.append(table)
+    return found
 
 
 def _known(points: Sequence[Point]) -> list[str]:

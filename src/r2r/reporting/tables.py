@@ -143,6 +143,20 @@ def thresholds_table(calibration: Mapping[str, Any], measured: Sequence[Point]) 
     return table
 
 
+def objectives_table(
+    names: Sequence[str], jobs: Sequence[tuple[str, float | tuple[float, ...]]]
+) -> Table:
+    """A sweep's jobs, by their overrides, and what it optimises, for a terminal."""
+    table = Table(title="The sweep's jobs", title_justify="left")
+    table.add_column("Job")
+    for name in names:
+        table.add_column(name, justify="right")
+    for job, value in jobs:
+        values = value if isinstance(value, tuple) else (value,)
+        table.add_row(job, *(f"{each:.4g}" for each in values))
+    return table
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in GitHub's Markdown; the first column is text, the others are numbers."""
     aligned = ["---"] + ["---:"] * (len(header) - 1)

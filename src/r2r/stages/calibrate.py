@@ -14,6 +14,7 @@ from r2r.reporting.page import FIGURES
 from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
+from r2r.routers.threshold import recall_at
 from r2r.stages import fingerprints
 from r2r.stages.label import open_labels
 from r2r.stages.screen import console, say
@@ -51,6 +52,31 @@ def calibrate(bench: Workbench, run: Path) -> bool:
         save(threshold_figure(found, measured), run / FIGURES, "thresholds")
         console.print(thresholds_table(found, measured))
     return reused
+
+
+def tell_threshold(bench: Workbench) -> None:
+    """Say with which threshold the run routes, and what it is expected to do where that is known:
+    from ``calibrate``'s replay, or the validation labels that a router was tried on."""
+    value = bench.threshold
+    how = "calibrated with the router" if bench.config.threshold == "auto" else "as given"
+    found = calibration(bench) if bench.needs_labels else None
+    tried = bench.described_router.metrics.get("validation", {})
+    expected = "not replayed on labels"
+    if found:
+        recall, share = _at(found["curve"], value)
+        expected = f"expected: LLM share {100 * share:.1f}%, recall {100 * recall:.1f}%"
+    elif "curve" in tried:
+        expected = f"expected: recall {100 * recall_at(tried['curve'], value):.0f}%"
+    say("threshold", f"{value:.4g}, {how}; {expected}")
+
+
+def _at(curve: dict[str, list[float]], threshold: float) -> tuple[float, float]:
+    """Recall and LLM share of a threshold, from what was replayed: those of the next one above,
+    which routes the same labels or nearly."""
+    index = int(np.searchsorted(curve["threshold"], threshold))
+    if index == len(curve["threshold"]):
+        return 0.0, 0.0
+    return curve["recall"][index], curve["llm_share"][index]
 
 
 def measured_points(bench: Workbench) -> list[Point]:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from r2r.errors import ConfigError
 from r2r.records import MANIFEST, read_json, whole_file
 
 if TYPE_CHECKING:
@@ -20,20 +21,61 @@ GATHERED = "gathered.md"
 
 
 class SweepPage(Callback):
-    """Hydra's callback of every sweep: one page over its runs, in its own folder."""
+    """Hydra's callback of every sweep: its jobs are checked before the first starts, and counted;
+    it ends with one table and page over its runs, in its own folder."""
+
+    def __init__(self):
+        self.jobs: list[list[str]] = []
+        self.total = 0
+        self.ended: list[tuple[str, Any]] = []  # in this process: overrides, what is optimised
 
     def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        from r2r.stages import sweep
+        from r2r.stages.command import fail
+        from r2r.stages.screen import say
+
         HydraConfig.instance().set_config(config)  # launchers want hydra.sweep.dir before any job
+        self.jobs = sweep.overrides_of(config)
+        self.total = sweep.total(config, self.jobs)
+        say("sweep", f"{self.total} jobs")
+        try:
+            sweep.check(config, self.jobs)
+        except ConfigError as error:  # Hydra would only warn of it
+            fail(str(error))
+
+    def on_job_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        if self.total:
+            from r2r.stages.screen import console, say
+
+            console.print()
+            say("job", f"{config.hydra.job.num + 1} of {self.total}: {self._named(config)}")
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **_kwargs: Any) -> None:
+        value = getattr(job_return, "_return_value", None)
+        if self.total and isinstance(value, float | tuple):
+            self.ended.append((self._named(config), value))
+
+    def _named(self, config: DictConfig) -> str:
+        from r2r.stages.sweep import own
+
+        return ", ".join(own(list(config.hydra.overrides.task), self.jobs))
 
     def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
         from r2r.stages.main import point_latest
+        from r2r.stages.screen import console
 
         sweep = Path(config.hydra.sweep.dir)
         folders = reported(sweep)
+        if self.ended and config.objective:
+            from r2r.reporting.tables import objectives_table
+
+            console.print()
+            console.print(objectives_table(list(config.objective), self.ended))
         if len(folders) > 1:
             from r2r.stages.report import report_over
 
-            report_over([str(folder) for folder in folders], sweep)
+            told = "gather" in config.hydra.callbacks  # an experiment's own table
+            report_over([str(folder) for folder in folders], sweep, table=not told)
         if folders:
             point_latest(sweep.parents[1] / "latest", sweep)
 

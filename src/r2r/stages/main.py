@@ -44,6 +44,7 @@ def experiment(raw: DictConfig) -> float | tuple[float, ...] | None:
 
     config = checked(raw)
     hydra = HydraConfig.get()
+    alone = hydra.mode != RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir)
     if config.report.runs:
         from r2r.stages.report import report_over
@@ -62,15 +63,24 @@ def experiment(raw: DictConfig) -> float | tuple[float, ...] | None:
         forget_empty(folder)
         artifacts(Path(config.outputs), config.artifacts.remove)
         return None
-    if hydra.mode == RunMode.MULTIRUN and config.trainer.strategy == "ddp":
+    if not alone and config.trainer.strategy == "ddp":
         wanted = "auto in a sweep (train before it: stages=[label,train] trainer=ddp)"
         raise must_be("trainer.strategy", wanted, "ddp")
     router_name = dict(hydra.runtime.choices).get("router") or "router"
-    return run(config, folder, router_name, list(hydra.overrides.task)).objective
+    return run(config, folder, router_name, list(hydra.overrides.task), alone=alone).objective
 
 
-def run(config: Config, folder: Path, router_name: str, overrides: list[str]) -> Outcome:
-    """Preflight, then the stages; ``folder`` is the run's own, and becomes ``outputs/latest``."""
+def run(
+    config: Config, folder: Path, router_name: str, overrides: list[str], *, alone: bool = True
+) -> Outcome:
+    """Preflight, then the stages; ``folder`` is the run's own, and becomes ``outputs/latest``.
+
+    ``alone``: no job of a sweep, so that a next command is told.
+    """
+    from r2r.stages.screen import say
+
+    steps = ", ".join(stage for stage in STAGES if stage in config.stages)
+    say("run", f"{config.pair.name}, {router_name} router: {steps} (importing what these need)")
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
@@ -79,7 +89,7 @@ def run(config: Config, folder: Path, router_name: str, overrides: list[str]) ->
 
         train_along(bench)
     try:
-        return _run(bench, folder, overrides)
+        return _run(bench, folder, overrides, alone)
     finally:
         bench.close()
 
@@ -89,7 +99,7 @@ def _follows() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
+def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> Outcome:
     from r2r.stages.screen import next_command, say
     from r2r.stages.tracking import Tracking
 
@@ -137,8 +147,8 @@ def _run(bench: Workbench, folder: Path, overrides: list[str]) -> Outcome:
         from r2r.stages.serve import serve
 
         serve(bench)
-    else:
-        say("next", next_command(config, overrides))
+    elif alone and (command := next_command(config, overrides, bench.asks_router)):
+        say("next", command)
     return outcome
 
 
@@ -194,6 +204,11 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
         from r2r.stages.calibrate import calibrate
 
         outcome.reused += ["calibration"] if calibrate(bench, folder) else []
+    scored = "routed" in bench.config.systems and "evaluate" in wanted
+    if bench.asks_router and (scored or "serve" in wanted):
+        from r2r.stages.calibrate import tell_threshold
+
+        tell_threshold(bench)
     if "evaluate" in wanted:
         from r2r.stages.evaluate import evaluate
 

@@ -14,8 +14,9 @@ from r2r.errors import must_be
 from r2r.evaluation.figures import problem_scores
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.reporting.compare import tables
 from r2r.reporting.page import FIGURES, PAGE, write_report
-from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, read_run
+from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, points, read_run
 from r2r.reporting.statistics import PairedBootstrap
 from r2r.reporting.tables import results_table
 from r2r.reporting.traces import write_traces
@@ -129,11 +130,16 @@ def report(bench: Workbench, folder: Path) -> dict[str, Any]:
     return results
 
 
-def report_over(patterns: Sequence[str], folder: Path) -> None:
-    """One page over any set of runs. Raises ConfigError where a pattern names none."""
+def report_over(patterns: Sequence[str], folder: Path, *, table: bool = True) -> None:
+    """One page over any set of runs, and their ``table`` on the terminal. Raises ConfigError where
+    a pattern names none."""
     runs = find_runs(patterns)
     folder.mkdir(parents=True, exist_ok=True)
     write_report(runs, folder)
+    if table:
+        console.print()
+        for each in tables(points(runs)):
+            console.print(each)
     say("report", f"{len(runs)} runs in {folder}: {PAGE}, table.md, table.csv, {FIGURES}/")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,16 +25,38 @@ def say(stage: str, text: str, reused: bool = False) -> None:
     console.print(text + (" (reused)" if reused else ""), markup=False, soft_wrap=True)
 
 
-def next_command(config: Config, given: Sequence[str]) -> str:
-    """What a person may want to do after a run with the overrides ``given``."""
-    kept = [part for part in given if not part.startswith(("stages=", "-"))]
-    if "evaluate" not in config.stages and "report" not in config.stages:
+def next_command(config: Config, given: Sequence[str], asks_router: bool) -> str | None:
+    """What a person may want to do after a run with the overrides ``given``, as it can be typed
+    here; None after the last step. ``asks_router``: a threshold decides in the routed system."""
+    done, left_out = set(config.stages), {"stages", "force"}
+    if done <= {"label"}:
+        more = []  # all the rest; what is done is reused
+    elif done <= {"label", "train", "calibrate"}:
         more = ["stages=[evaluate,report]"]
-    elif "routed" in config.systems and "trace" not in config.stages:
-        more = ["stages=[trace]", "trace.problem=1"]
+    elif done <= {"label", "train", "calibrate", "evaluate"}:
+        more = ["stages=[report]"]
+    elif "routed" not in config.systems:
+        more, left_out = [], left_out | {"systems"}
+    elif "trace" not in done and config.trace.system in config.systems:
+        more = ["stages=[trace]"]
+    elif asks_router:
+        more, left_out = ["+sweep=threshold"], left_out | {"threshold", "run"}
     else:
-        kept, more = [part for part in kept if "threshold" not in part], ["-m", "+sweep=threshold"]
-    return shlex.join(["python", "run.py", *kept, *more])
+        return None
+    kept = [part for part in given if part.lstrip("+~").partition("=")[0] not in left_out]
+    return shlex.join([*_program(), *kept, *more])
+
+
+def _program() -> list[str]:
+    """How this command was started, with paths as they are from the working folder."""
+
+    def short(path: str) -> str:
+        relative = os.path.relpath(path)
+        return os.path.abspath(path) if relative.startswith("..") else relative
+
+    python = "python" if shutil.which("python") == sys.executable else short(sys.executable)
+    script = sys.argv[0]
+    return [python, *([short(script)] if Path(script).name == "run.py" else ["-m", "r2r"])]
 
 
 def place(stage: str, stages: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ def serve(bench: Workbench) -> None:
         app = build_app(served, worker)
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        say("serve", f"{served.name} with threshold {served.threshold:g} at {address}")
+        say("serve", f"{served.name} at {address}")
         asyncio.run(Server(app, worker, config.grace_s).serve([listener]))
     say("serve", "ended")
 

@@ -52,26 +52,33 @@ class Workbench:
         self.uses: list[str] = []  # artifacts, as kind/name
         self.on_use: Callable[[], None] = lambda: None
 
-    def preflight(self) -> None:
-        """Find every mistake that can be found before anything expensive is done."""
+    def check(self, *, machine: bool = True) -> None:
+        """Find what is wrong with the config's values, by themselves and for this ``machine``;
+        no model, label or router is looked at."""
         if "train" in self.config.stages:
             from r2r.training.check import check_trainer
 
-            check_trainer(self.config.trainer)
+            check_trainer(self.config.trainer, machine=machine)
         if "evaluate" in self.config.stages:
-            from r2r.evaluation.harness import check_benchmark, check_split
+            from r2r.evaluation.harness import check_benchmark
 
             check_benchmark(self.config.benchmark)
-            if not set(QUERY_ROUTERS).isdisjoint(self.config.systems):
-                check_split(self.config.benchmark, "train")
         if not self.asks_router and self.config.threshold != "auto":
             whose = "router=oracle" if self.oracle else "a policy that asks no router"
             raise must_be("threshold", f"auto with {whose}", self.config.threshold)
         check_policy(self.config, self.policy, self.oracle)
         if not self.finished_router and self.asks_router:
             self._check_threshold(self.router_class.max_score)
-        if self.config.engine.name != "sglang_remote":
+        if machine and self.config.engine.name != "sglang_remote":
             _check_device(self.config.engine.device)
+
+    def preflight(self) -> None:
+        """Find every mistake that can be found before anything expensive is done."""
+        self.check()
+        if "evaluate" in self.config.stages and set(QUERY_ROUTERS) & set(self.config.systems):
+            from r2r.evaluation.harness import check_split
+
+            check_split(self.config.benchmark, "train")
         if self.fleet:
             self.fleet.check()
         for note in self.pair.notes:  # tokenizers, reserved id, context length were checked

@@ -11,8 +11,9 @@ POSITIVES = ("divergent", "different")
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
-def check_trainer(config: TrainerConfig) -> None:
-    """Raise ConfigError for values that training would stumble over, and for a missing GPU."""
+def check_trainer(config: TrainerConfig, *, machine: bool = True) -> None:
+    """Raise ConfigError for values that training would stumble over, and for a GPU that this
+    ``machine`` lacks."""
     for key, value, choices in (
         ("positive", config.positive, POSITIVES),
         ("accelerator", config.accelerator, ACCELERATORS),
@@ -40,7 +41,7 @@ def check_trainer(config: TrainerConfig) -> None:
         raise must_be("trainer.devices", "1 or more, or -1 for every GPU", config.devices)
     if config.devices == -1 and config.accelerator == "cpu":
         raise must_be("trainer.devices", "1 or more with trainer.accelerator=cpu", -1)
-    if config.accelerator == "gpu":
+    if machine and config.accelerator == "gpu":
         import torch
 
         found = torch.cuda.device_count()
