@@ -15,6 +15,8 @@ class ModelConfig:
     path: str = MISSING
     revision: str | None = None
     params_b: float | None = None  # activated parameters in billions; null: counted from the model
+    weights_b: float | None = None  # all of them, where not all are activated (MoE)
+    kv_kb: float | None = None  # KV cache a token, in kilobytes; with params_b: to be refused early
 
 
 @dataclass

@@ -129,6 +129,58 @@ def test_what_is_found_before_the_work(tmp_path, overrides, told):
     assert half_written(tmp_path / "outputs") == []
 
 
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """No network, and nothing in the hub's cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def memory(monkeypatch, gb: float) -> None:
+    def sysconf(name):
+        return {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": int(gb * 1e6)}[name]
+
+    monkeypatch.setattr("r2r.stages.room.os.sysconf", sysconf)
+
+
+@pytest.mark.parametrize(
+    ("pair", "weights"),
+    [("r1_1.5b_32b", "67 GB"), ("qwen3_0.6b_32b", "65 GB"), ("qwen3_0.6b_30b_a3b", "62 GB"),
+     ("qwen3_4b_8b", "24 GB")],
+)  # fmt: skip
+def test_a_pair_that_does_not_fit_is_refused_before_any_download(
+    tmp_path, monkeypatch, no_hub, pair, weights
+):
+    memory(monkeypatch, 20)
+    line = refused(tmp_path / "outputs", f"pair={pair}", "benchmark=aime")
+    assert f"engine.device must be one that holds pair={pair}, which takes {weights}" in line
+    assert "for each text of 32,768 tokens; this machine has 20 GB. Use GPUs" in line
+    line = refused(tmp_path / "outputs", f"pair={pair}", "engine.device=cuda:9", "trainer=gpu")
+    assert "'cuda:9'" in line and weights in line and "docs/gpus.md" in line
+    assert half_written(tmp_path / "outputs") == []
+
+
+def test_a_pair_of_the_hub_without_it(tmp_path, monkeypatch, no_hub):
+    memory(monkeypatch, 1000)
+    line = refused(tmp_path / "outputs", "pair=r1_1.5b_32b", "benchmark=aime")
+    assert (
+        "pair.slm.path must be a folder, or a hub id" in line and "no answer from the hub" in line
+    )
+    assert "takes 67 GB in bfloat16 and 9.5 GB more" in line
+    assert half_written(tmp_path / "outputs") == []
+
+
+def test_wandb_without_a_login(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    line = refused(tmp_path / "outputs", "logger=wandb")
+    assert "logger must be csv, or wandb with a login" in line and "WANDB_MODE=offline" in line
+    assert half_written(tmp_path / "outputs") == []
+
+
 DATA = {
     "a line cut off": (GOOD.encode() + b'{"question": \n', ["line 2", "not JSON"]),
     "empty": (b"", ["no problems"]),

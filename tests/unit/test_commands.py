@@ -1,12 +1,20 @@
 """What each command says of itself, without a model and in no time."""
 
+import itertools
+import shlex
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import r2r
 from r2r.stages import command, lm_eval_cli, serve_cli
+from r2r.stages.compose import STAGES, compose
+from r2r.stages.screen import next_command
 
+FIRST = [s for s in STAGES if s not in ("serve", "plan", "artifacts")]
 COMMANDS = {
     "run.py": (command.main, "Groups (the first is the default):"),
     "r2r-serve": (serve_cli.main, "serve.api_key_env"),
@@ -110,3 +118,67 @@ def test_a_flag_is_no_option_of_the_server_either(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["r2r-serve", "--port", "9000"])
     assert serve_cli.main() == 2
     assert "did you mean 'serve.port=9000'?" in capsys.readouterr().err
+
+
+DONE = [
+    [stage for stage, on in zip(FIRST, mask, strict=True) if on]
+    for mask in itertools.product((False, True), repeat=len(FIRST))
+    if any(mask)
+]
+
+
+@pytest.mark.parametrize("stages", DONE, ids=",".join)
+def test_the_next_command_composes_and_goes_on(monkeypatch, stages):
+    """After every combination of stages, a command whose stages read nothing that is not there."""
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    for more in ([], ["systems=llm"], ["router=oracle"], ["policy=speculative"],
+                 ["threshold=0.3", "force=true", "run=mine", "trace.problem=2"]):  # fmt: skip
+        given = ["pair=nano", f"stages=[{','.join(stages)}]", *more]
+        config, _ = compose([part for part in given if not part.startswith("run=")])
+        asks = more[:1] not in (["router=oracle"], ["policy=speculative"])
+        command = next_command(config, given, asks)
+        if command is None:
+            assert not asks
+            continue
+        words = shlex.split(command)
+        assert words[1] == "run.py" and "force=true" not in words
+        after, _ = compose([part for part in words[2:] if not part.startswith("run=")])
+        assert after.pair.name == "nano"
+        reads = {"evaluate": "train", "report": "evaluate", "trace": "evaluate"}
+        for stage in after.stages:
+            # a router is there where one was trained, scored or calibrated
+            there = {"train"} if set(stages) - {"label"} else set()
+            there |= {"evaluate"} if set(stages) & {"evaluate", "report", "trace"} else set()
+            before = {*after.stages[: after.stages.index(stage)], *there}
+            assert stage not in reads or reads[stage] in before, (stages, command)
+        if after.stages == config.stages and "systems=llm" not in more:
+            assert "+sweep=threshold" in words, "the same again"
+
+
+def test_the_next_command_runs_where_it_is_printed(monkeypatch, tmp_path):
+    config, _ = compose(["pair=nano"])
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no environment is active
+    monkeypatch.setattr(sys, "argv", ["/some/where/r2r/__main__.py"])
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(str(next_command(config, ["pair=nano"], True)))
+    assert words == [str(Path(sys.executable).absolute()), "-m", "r2r", "pair=nano",
+                     "stages=[trace]"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_from_next_command_to_next_command(tmp_path):
+    """From labels alone to the last one, each as it was printed."""
+    root = Path(__file__).parents[2]
+    small = ["labeler.prompts.limit=100", "benchmark.limit=1", "trainer.max_epochs=1",
+             "benchmark.tasks=nano_math", "systems=[slm,routed]"]  # fmt: skip
+    command = [sys.executable, str(root / "run.py"), "stages=label", *small, f"outputs={tmp_path}"]
+    printed = []
+    while "+sweep=threshold" not in command:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0, (command, done.stderr)
+        told = [line for line in done.stdout.splitlines() if line.startswith("next ")]
+        assert len(told) == 1 and told[0] not in printed
+        assert done.stdout.count("threshold ") <= 1 or "at threshold" in done.stdout
+        printed += told
+        command = shlex.split(told[0].removeprefix("next"))
+    assert len(printed) == 3

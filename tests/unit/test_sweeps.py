@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from wrong import refused as refused_in_process
 
 from r2r.stages.compose import compose
 
@@ -118,3 +119,45 @@ def test_slurms_launcher_composes_with_a_sweep(tmp_path):
     launcher = yaml.safe_load(done.stdout)
     assert launcher["_target_"].endswith("SlurmLauncher")
     assert (launcher["partition"], launcher["gpus_per_node"]) == ("gpu", 1)
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    line = refused_in_process(tmp_path / "outputs", *arguments)
+    assert not (tmp_path / "outputs").exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("-m threshold=0.1,0.3,abc", ["threshold must be", "'abc' (job 3 of 3: threshold=abc)"]),
+        ("+sweep=threshold threshold=0.1,0.2,1.5", ["0 to 1", "(job 3 of 3: threshold=1.5)"]),
+        ("-m router=mlp,entropy benchmark.limit=3,0", ["(job 2 of 4: router=mlp, benchmark.l"]),
+        ("-m benchmark.tasks=[nano_math],[nano_maths]", ["'nano_maths'", "(job 2 of 2: "]),
+        ("-m router=mlp,oracle threshold=0.1", ["router=oracle", "(job 2 of 2: router=oracle)"]),
+        ("+sweep=tradeoff labeler.prompts.limit=0", ["labeler.prompts.limit", "(job 1 of "]),
+        ("+sweep=threshold pair=nano,nanno", ["pair must be", "did you mean 'nano'?"]),
+        ("+sweep=treshold", ["'treshold'; did you mean 'threshold'?"]),
+    ],
+)
+def test_every_job_is_checked_before_the_first(tmp_path, arguments, told):
+    line = refused(tmp_path, *arguments.split())
+    assert all(part in line for part in told), line
+
+
+@pytest.mark.slow
+def test_a_sweep_counts_its_jobs_and_ends_with_its_table(tmp_path):
+    command = [sys.executable, str(ROOT / "run.py"), "-m", "benchmark.limit=1,2", "systems=slm",
+               "stages=[evaluate,report]", "benchmark.tasks=nano_qa", "objective=slm/output_tokens",
+               f"outputs={tmp_path}"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    jobs = [line.split(maxsplit=1)[1] for line in lines if line.startswith("job ")]
+    assert jobs == ["1 of 2: benchmark.limit=1", "2 of 2: benchmark.limit=2"]
+    assert not any(line.startswith("next") for line in lines)
+    end = lines[lines.index("The sweep's jobs") :]
+    assert any("benchmark.limit=2" in line for line in end)
+    assert sum("SLM" in line for line in end) == 1
+    assert end[-1].startswith("report ") and "report.html" in end[-1]
+    assert max(map(len, end[:-1])) <= 80

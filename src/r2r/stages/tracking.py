@@ -8,11 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2r.config import LoggerConfig
+from r2r.errors import ConfigError, must_be
 from r2r.reporting.page import FIGURES
 from r2r.reporting.runs import HEAD, read_run
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
+
+
+def check_login() -> None:
+    """Raises ConfigError where W&B would ask for a key; WANDB_MODE=offline needs none."""
+    from wandb.errors import Error
+    from wandb.sdk import wandb_setup
+    from wandb.sdk.lib import wbauth
+
+    settings = wandb_setup.singleton().settings
+    if settings.mode in ("offline", "disabled", "dryrun"):
+        return
+    try:
+        found = wbauth.authenticate_session(host=settings.base_url, source="run.py", prompt=False)
+    except Error as error:
+        raise ConfigError(f"logger: {' '.join(str(error).split())}") from error
+    if found is None:
+        wanted = "csv, or wandb with a login (wandb login, WANDB_API_KEY) or WANDB_MODE=offline"
+        raise must_be("logger", wanted, "wandb without one")
 
 
 class Tracking:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2r.config import Config, ModelConfig
-from r2r.errors import ConfigError, must_be
+from r2r.errors import must_be
 from r2r.pairs import (
     ModelPair,
     count_params_b,
@@ -27,6 +27,7 @@ from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
 from r2r.stages.given import given_labels
 from r2r.stages.provenance import gpus, provenance
+from r2r.stages.room import check_room
 from r2r.stages.screen import say
 from r2r.stages.sharing import check_policy
 
@@ -55,6 +56,12 @@ class Workbench:
     def check(self, *, machine: bool = True) -> None:
         """Find what is wrong with the config's values, by themselves and for this ``machine``;
         no model, label or router is looked at."""
+        if machine:
+            check_room(self.config)
+        if machine and self.config.logger.name == "wandb":
+            from r2r.stages.tracking import check_login
+
+            check_login()
         if "train" in self.config.stages:
             from r2r.training.check import check_trainer
 
@@ -69,8 +76,6 @@ class Workbench:
         check_policy(self.config, self.policy, self.oracle)
         if not self.finished_router and self.asks_router:
             self._check_threshold(self.router_class.max_score)
-        if machine and self.config.engine.name != "sglang_remote":
-            _check_device(self.config.engine.device)
 
     def preflight(self) -> None:
         """Find every mistake that can be found before anything expensive is done."""
@@ -421,17 +426,3 @@ class Workbench:
         value = self.config.threshold
         if value != "auto" and value > highest:
             raise must_be("threshold", f"a number from 0 to {highest:g}, or auto", value)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise must_be("engine.device", "cpu, cuda or cuda:N", device)
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ConfigError(
-            f"engine.device must be a device of this machine, got {device!r} with {found} GPUs"
-            " here; use engine.device=cpu"
-        )
