@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2r.config import Config, ModelConfig
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
 from r2r.pairs import (
     ModelPair,
     count_params_b,
