@@ -41,8 +41,9 @@ def trace(bench: Workbench) -> None:
     console.print(colored(row) if console.is_terminal else Text(marked(row)), soft_wrap=True)
     console.print()
     told = f"{about} (reference: {row['gold']}), {tokens} tokens, {by_llm} by the LLM"
-    console.print(Text(told), soft_wrap=True)
-    console.print(COLOURS if console.is_terminal else Text(LEGEND), soft_wrap=True)
+    piped = not console.is_terminal  # lines as they are; on a terminal broken between words
+    console.print(Text(told), soft_wrap=piped)
+    console.print(Text(LEGEND) if piped else COLOURS, soft_wrap=piped)
 
 
 def _chosen(samples: list[dict[str, Any]], problem: Any) -> dict[str, Any]:
