@@ -465,6 +465,9 @@ def _add_policies() -> None:
         ("check", "ratio"),
         ("speculative", "exact"),
         ("lossy", "ratio"),
+        ("r_stitch", None),
+        ("glimpse", None),
+        ("spec_reason", None),
     ):
         target: Any = OmegaConf.load(CONF / "policy" / f"{name}.yaml")._target_
         module, _, kind = target.rpartition(".")
@@ -789,7 +792,7 @@ def readable():
     )
     steps = [
         Step(PLAN[0], "slm", 0.1),
-        Step(PLAN[1], "llm", 0.9, ids("4")[0]),
+        Step(PLAN[1], "llm", 0.9, ids("4")[0], tuple(ids("+", "1"))),
         Step(PLAN[2], "slm"),
     ]
     trace = Trace(ASKED, steps, "So 1+").to_json()
