@@ -56,7 +56,7 @@ class Watch:
             await company()
             self.seconds["wait"] += time.perf_counter() - began
 
-        async def timed_write(request: Request) -> Decoded:
+        async def timed_write(request: Request, session: int | None = None) -> Decoded:
             """The LLM's answer; of the SLM's, what comes before its first word."""
             began = time.perf_counter()
             first: list[float] = []
@@ -67,7 +67,7 @@ class Watch:
                 if heard is not None:
                     heard(tokens, scores)
 
-            decoded = await write(dataclasses.replace(request, on_tokens=on_tokens))
+            decoded = await write(dataclasses.replace(request, on_tokens=on_tokens), session)
             ended = time.perf_counter()
             self.seconds["inside"] += ended - began
             if part == "llm":

@@ -71,7 +71,7 @@ class Nano:
         return SGLangEngine(
             client=Client(servers, Patience(silence=120.0, down=down)),
             eos_ids=frozenset(self.pair.eos_ids), route_id=self.pair.route_id, digest=digest,
-            delay=delay, stream_interval=3,
+            delay=delay, stream_interval=3, keeps=name == "llm",
         )  # fmt: skip
 
     def routed(self, slm, llm, threshold=0.5, concurrency=48):
@@ -91,7 +91,7 @@ class Nano:
         return command(
             python=PYTHON, model=Source(str(NANO / name), True), settings=ServerConfig(),
             device="cpu", dtype="float32", max_prefill_tokens=256, routing=given | routing,
-            extra={},
+            extra={"enable_streaming_session": True} if name == "llm" else {},
         )  # fmt: skip
 
 

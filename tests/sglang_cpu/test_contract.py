@@ -1,6 +1,7 @@
 """The engine contract, over the torch engine and over real SGLang servers."""
 
 import asyncio
+import json
 
 import pytest
 import torch
@@ -99,6 +100,84 @@ def test_the_route_token_is_never_written_and_seeds_decide_every_draw(nano, engi
     assert nano.pair.route_id not in drawn[0] + drawn[2]
     resumed = asyncio.run(engines[1].decode(Request(prompt, drawn[0][:5], 35, hot)))
     assert resumed.tokens == drawn[0][5:]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_handoffs_of_a_session_equal_those_without_one(nano, engines, prompt, temperature):
+    """Another model writes between them, or nobody does; a text is cut, and another one comes."""
+    engine = engines[1]
+    sampling = Sampling(temperature=temperature, seed=11)
+    filler = expected(nano, "slm", prompt, 200)
+
+    async def handoffs(session):
+        found, answer = [], []
+        for number in range(24):
+            if number == 9:
+                del answer[5:]
+            if number == 15:
+                answer = filler[20:50]
+            if number == 18:
+                engine.release(session)
+                session = -1 if session < 0 else engine.new_session()
+            token = await engine.next_token(Request(prompt, list(answer), 1, sampling, session))
+            found.append(token)
+            answer += [token, *filler[number : number + number % 4]]
+        engine.release(session)
+        return found
+
+    async def both():
+        return await handoffs(engine.new_session()), await handoffs(-1)
+
+    kept, whole = asyncio.run(both())
+    assert kept == whole
+    assert len(set(kept)) > 3
+
+
+@pytest.mark.parametrize("bad", [None, "cancelled", "closed"])
+def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
+    engine = nano.sglang_engine("llm", servers[1])
+    client, sizes = engine.client, []
+    answering = client._answer
+
+    def counting(server, body):
+        sizes.append(len(json.dumps(body)))
+        return answering(server, body)
+
+    async def handoffs():
+        session, answer = engine.new_session(), []
+
+        async def one():
+            return await engine.next_token(Request(prompt, list(answer), 1, session=session))
+
+        await engine.ready()
+        client._answer = counting
+        for number in range(12):
+            if number == 8 and bad == "cancelled":
+                turn = asyncio.create_task(one())
+                while len(sizes) < 9:
+                    await asyncio.sleep(0)
+                turn.cancel()
+                await asyncio.gather(turn, return_exceptions=True)
+                sizes.pop()
+            if number == 8 and bad == "closed":  # as when it was idle for long
+                (held,) = client.sessions.held.values()
+                client._farewell(servers[1], "close_session", {"session_id": held.id})
+                await asyncio.gather(*client.farewells)
+            token = await one()
+            assert token == expected(nano, "llm", [*prompt, *answer], 1)[0]
+            answer.extend([token, *[300] * 49])  # as many digits each time
+        engine.release(session)
+        while engine.live():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(handoffs())
+    if bad == "closed":
+        assert sizes.pop(8) < 1.1 * sizes[7]  # of which the server said that it had it no more
+    whole = [0] if bad is None else [0, 8]
+    small = [size for number, size in enumerate(sizes) if number not in whole]
+    assert max(small) < 1.1 * min(small)
+    if bad:
+        assert sizes[8] > 3 * max(small)
 
 
 @pytest.mark.parametrize("first", [0, 5, -2])

@@ -62,7 +62,8 @@ def test_one_server_of_each_model_dies_under_load_and_is_used_again(nano, server
             await asyncio.sleep(0.2)
         before = [list(counts) for counts in given]
         again = await asyncio.gather(*(routed.answer(p) for p in asked))
-        assert [engine.live() for engine in engines] == [0, 0]
+        while any(engine.live() for engine in engines):  # what is dropped is told of last
+            await asyncio.sleep(0.05)
         return traces, again, before, given
 
     traces, again, before, given = asyncio.run(asyncio.wait_for(drill(), 3 * START_S))

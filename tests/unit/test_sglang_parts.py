@@ -149,7 +149,7 @@ def test_cancelling_aborts_in_the_server():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.gather(*engine.client.aborts)
+        await asyncio.gather(*engine.client.farewells)
         assert engine.live() == 0
 
     with_fake(fake, work, Patience(5.0, 5.0))

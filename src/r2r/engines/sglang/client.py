@@ -1,9 +1,10 @@
-"""Talking to a model's SGLang servers: streamed answers, further attempts, aborts."""
+"""Talking to a model's SGLang servers: streamed answers, further attempts, sessions, aborts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from r2r.engines.sglang.server import Server
+from r2r.engines.sglang.sessions import IDLE_S, Held, Sessions, room
 from r2r.engines.sglang.turns import Turns
 from r2r.errors import EngineFailed
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 FAILURES = (aiohttp.ClientError, TimeoutError, ConnectionError)
 PAUSES_S = (0.1, 2.0)  # before another attempt: the first time, at most
+FAREWELL_S = 5.0  # for a server to hear what it may drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class _Failed(Exception):
     """An answer that another attempt may mend."""
 
 
+class _Refused(EngineFailed):
+    """A request that no further attempt makes right."""
+
+
 class Client:
     """The HTTP API of one model's servers, from any event loop (one connection pool for each).
 
@@ -51,31 +58,57 @@ class Client:
         self.down: dict[int, asyncio.Task[None]] = {}  # by number: what waits for it
         self.examine: Callable[[Server], Awaitable[None]] = self._well
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.aborts: set[asyncio.Task[None]] = set()
+        self.sessions = Sessions()
+        # What servers may drop, and have not heard of yet: address and body.
+        self.farewells: dict[asyncio.Task[None], tuple[str, dict[str, Any]]] = {}
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.servers))
 
     async def messages(
-        self, body: Callable[[], dict[str, Any]], only: Server | None = None
+        self,
+        body: Callable[[], dict[str, Any]],
+        only: Server | None = None,
+        session: int | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """What a server says to ``body()``, a /generate request, as it comes; without an end:
         where an answer ends or breaks off, ``body()`` is asked for again. Stop by ``aclose``.
 
-        ``only``: the one server to ask. Raises EngineFailed once the request has failed for
-        ``patience.down`` seconds, its server has ended, or refuses it.
+        ``only``: the one server to ask. ``session``: the engine's, whose text a server is to keep
+        until ``release``; requests of one come one after the other. Raises EngineFailed once the
+        request has failed for ``patience.down`` seconds, its server has ended, or refuses it.
         """
         pause, failing_since = PAUSES_S[0], None
         while True:
             asked = body()
-            number = self.servers.index(only) if only else self._choose(asked["input_ids"])
+            text = asked["input_ids"]
+            size = len(text) + asked["sampling_params"]["max_new_tokens"]
+            held = self._held(session, text, size)
+            known = held is not None
+            if only:
+                number = self.servers.index(only)
+            else:
+                number = held.server if held else self._choose(text)
             server = self.servers[number]
             self.turns.under_way[number] += 1
             try:
+                if session is not None and held is None and self.sessions.fits(number, size):
+                    held = self.sessions.held[session] = Held(number, size)
+                    if not await self._opened(number, held):
+                        self._drop(session, held)
+                        held = None
+                if held is not None:
+                    asked = held.asked(asked)
                 async with contextlib.aclosing(self._answer(server, asked)) as answer:
                     async for message in answer:
                         pause, failing_since = PAUSES_S[0], None
+                        if held is not None:
+                            held.heard(message)
                         yield message
+            except _Refused:
+                if not known:
+                    raise
+                # The server has it no more: it restarted, or let it go.
             except (*FAILURES, _Failed) as error:
                 server.check()
                 failing_since = failing_since or time.monotonic()
@@ -87,6 +120,71 @@ class Client:
                 pause = min(2 * pause, PAUSES_S[1])
             finally:
                 self.turns.under_way[number] -= 1
+                if session is not None and held is not None and held.text is None:
+                    self._drop(session, held)
+
+    # Sessions.
+
+    async def look(self, server: Server) -> None:
+        """See whether a server keeps streaming sessions, and how many; warns where it does not."""
+        session, number = await self._session(), self.servers.index(server)
+        asked = session.get(f"{server.url}/server_info")
+        try:
+            async with await asyncio.wait_for(asked, self.patience.silence) as reply:
+                found = room(await reply.json()) if reply.ok else f"HTTP {reply.status}"
+        except FAILURES as error:
+            raise EngineFailed(f"{server}: {_told(error)}") from error
+        if isinstance(found, str):
+            self._without(number, found)
+        else:
+            self.sessions.rooms[number] = found
+
+    def release(self, session: int) -> None:
+        """Let the server that keeps a session's text drop it; nobody waits for that."""
+        held = self.sessions.held.get(session)
+        if held is not None:
+            self._drop(session, held)
+
+    def _without(self, number: int, why: str) -> None:
+        self.sessions.rooms.pop(number, None)
+        line = f"{self.servers[number]} keeps no sessions: {why}"
+        _warn_once(f"{line}; each handoff sends it the whole text (docs/sglang.md)")
+
+    def _held(self, session: int | None, text: list[int], size: int) -> Held | None:
+        """The open session that ``text`` goes on in; one in which it does not is closed."""
+        held = None if session is None else self.sessions.held.get(session)
+        if session is None or held is None:
+            return None
+        elsewhere = held.server in self.down and len(self.down) < len(self.servers)
+        if elsewhere or not self.sessions.goes_on(held, text, size):
+            self._drop(session, held)
+            return None
+        return held
+
+    async def _opened(self, number: int, held: Held) -> bool:
+        """Open a session at its server; whether it is one that keeps any."""
+        wanted = {"capacity_of_str_len": 1 << 30, "session_id": held.id, "streaming": True}
+        session = await self._session()
+        url = f"{self.servers[number].url}/open_session"
+        asked = session.post(url, json=wanted | {"timeout": IDLE_S})
+        async with await asyncio.wait_for(asked, self.patience.silence) as reply:
+            if reply.ok:
+                held.text = []
+                return True
+            said = f"HTTP {reply.status} {_line(await reply.text())}"
+            if reply.status >= 500:
+                raise _Failed(said)
+            if number in self.sessions.rooms:
+                self._without(number, said)
+            return False
+
+    def _drop(self, session: int, held: Held) -> None:
+        if self.sessions.held.get(session) is held:
+            del self.sessions.held[session]
+            server = self.servers[held.server]
+            self._farewell(server, "close_session", {"session_id": held.id})
+
+    # Servers.
 
     def _choose(self, text: Sequence[int]) -> int:
         everywhere = range(len(self.servers))
@@ -135,24 +233,27 @@ class Client:
             asked = session.post(f"{server.url}/generate", json=body)
             async with await asyncio.wait_for(asked, self.patience.silence) as reply:
                 if reply.status >= 400:
-                    said = f"HTTP {reply.status} {' '.join((await reply.text()).split())[:300]}"
+                    said = f"HTTP {reply.status} {_line(await reply.text())}"
                     if reply.status in (408, 429) or reply.status >= 500:
                         raise _Failed(said)
-                    raise EngineFailed(f"{server} refused a request: {said}")
+                    raise _Refused(f"{server} refused a request: {said}")
                 async for event in self._events(server, reply.content):
                     message = json.loads(event)
                     if "error" in message:
-                        raise EngineFailed(f"{server} refused a request: {message['error']}")
+                        raise _Refused(f"{server} refused a request: {message['error']}")
                     why = message["meta_info"]["finish_reason"]
                     finished = why is not None
                     if why and why["type"] == "abort":
-                        raise _Failed(f"aborted: {why.get('message')}")
+                        said = f"aborted: {why.get('message')}"
+                        if why.get("status_code") == 400:
+                            raise _Refused(f"{server} refused a request: {said}")
+                        raise _Failed(said)
                     yield message
             if not finished:
                 raise _Failed("the answer broke off")
         finally:
             if not finished:
-                self._abort(server, body["rid"])
+                self._farewell(server, "abort_request", {"rid": body["rid"]})
 
     async def _events(
         self, server: Server, content: aiohttp.StreamReader
@@ -184,31 +285,56 @@ class Client:
             if not reply.ok:
                 raise _Failed(f"silent, and its health is HTTP {reply.status}")
 
-    def _abort(self, server: Server, rid: str) -> None:
-        async def abort() -> None:
-            with contextlib.suppress(*FAILURES):
-                session = await self._session()
-                async with session.post(f"{server.url}/abort_request", json={"rid": rid}):
-                    pass
+    def _farewell(self, server: Server, path: str, told: dict[str, Any]) -> None:
+        """Tell a server what it may drop, without waiting for it."""
+        url = f"{server.url}/{path}"
 
-        task = asyncio.get_running_loop().create_task(abort())
-        self.aborts.add(task)
-        task.add_done_callback(self.aborts.discard)
+        async def tell() -> None:
+            await _post(await self._session(), url, told)
+
+        def heard(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                self.farewells.pop(task, None)
+
+        task = asyncio.get_running_loop().create_task(tell())
+        self.farewells[task] = url, told
+        task.add_done_callback(heard)
 
     async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
-            self.opened, self.loop = _open(), loop
+            self.opened, self.loop = self._pool(), loop
             self.session = await anext(self.opened)
         return self.session
 
+    async def _pool(self) -> AsyncGenerator[aiohttp.ClientSession, None]:
+        """A connection pool; asyncio closes the generator, and thereby the pool, with its loop."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            try:
+                yield session
+            finally:  # what the loop's end has cancelled, or not let begin
+                if self.farewells:
+                    await asyncio.wait(self.farewells, timeout=FAREWELL_S)
+                left, self.farewells = list(self.farewells.values()), {}
+                await asyncio.gather(*(_post(session, *farewell) for farewell in left))
 
-async def _open() -> AsyncGenerator[aiohttp.ClientSession, None]:
-    """A connection pool; asyncio closes the generator, and thereby the pool, with its loop."""
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        yield session
+
+async def _post(session: aiohttp.ClientSession, url: str, told: dict[str, Any]) -> None:
+    with contextlib.suppress(*FAILURES):
+        timeout = aiohttp.ClientTimeout(total=FAREWELL_S)
+        async with session.post(url, json=told, timeout=timeout):
+            pass
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def _line(said: str) -> str:
+    return " ".join(said.split())[:300]
 
 
 def _told(error: Exception) -> str:

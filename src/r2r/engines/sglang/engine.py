@@ -32,6 +32,8 @@ class SGLangEngine:
     token that is the LLM's (None: a model outside the pair); ``digest``: of the server's router,
     None where none is asked; ``stream_interval``: tokens written before they are sent on;
     ``plugged``: false for a server past whose sampling no plug-in comes (speculative decoding).
+    ``keeps``: servers are to keep the text between the ``next_token`` of a session, so that each
+    sends what is new; those that can't are told of, and sent the whole text.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class SGLangEngine:
         delay: Delay,
         stream_interval: int,
         plugged: bool = True,
+        keeps: bool = False,
     ):
         self.client, self.eos_ids, self.route_id, self.digest = client, eos_ids, route_id, digest
         self.delay, self.stream_interval, self.plugged = delay, stream_interval, plugged
+        self.keeps = keeps
         self.ids = itertools.count()
         self.sessions: set[int] = set()
         self.asked = 0  # requests under way
@@ -63,13 +67,14 @@ class SGLangEngine:
 
     def release(self, session: int) -> None:
         self.sessions.discard(session)
+        self.client.release(session)
         if self.gate:
             self.gate.check()
 
     def live(self) -> int:
-        """Requests under way, and aborts that the server has not heard of yet. Sessions hold
-        nothing: what the server caches it drops when it needs the room."""
-        return self.asked + len(self.client.aborts)
+        """Requests under way, texts that servers keep, and what they may drop and have not heard
+        of yet. What else they cache they drop when they need the room."""
+        return self.asked + self.client.sessions.idle() + len(self.client.farewells)
 
     async def decode(self, request: Request) -> Decoded:
         if request.threshold is not None and self.digest is None:
@@ -82,8 +87,9 @@ class SGLangEngine:
     async def next_token(self, request: Request) -> int:
         async with self._under_way():
             await self._company()
+            session = request.session if self.keeps and request.session >= 0 else None
             one = Request(request.prompt, request.answer, 1, request.sampling)
-            return (await self._write(one)).tokens[0]
+            return (await self._write(one, session)).tokens[0]
 
     async def verify(self, request: Request, start: int) -> Verified:
         raise must_be("engine", "torch for a policy that lets the LLM verify", "sglang")
@@ -113,7 +119,7 @@ class SGLangEngine:
         if self.gate:
             await self.gate.wait()
 
-    async def _write(self, request: Request) -> Decoded:
+    async def _write(self, request: Request, session: int | None = None) -> Decoded:
         writing = Writing(request, answer=list(request.answer))
 
         def body() -> dict[str, Any]:
@@ -123,7 +129,8 @@ class SGLangEngine:
             left = request.budget - len(writing.tokens)
             return self._body([*request.prompt, *writing.answer], left, wish)
 
-        async with contextlib.aclosing(self.client.messages(body)) as messages:
+        messages = self.client.messages(body, session=session)
+        async with contextlib.aclosing(messages):
             async for message in messages:
                 end = self._take(writing, message["output_ids"], message["meta_info"])
                 if end:
@@ -243,6 +250,8 @@ class SGLangEngine:
             raise EngineFailed(f"{line}, got {told['r2r_route'][0]}")
         if self.digest is not None and told["first"] != self.route_id:
             raise EngineFailed(f"{server} does not hand over: its plug-in is not active")
+        if self.keeps:
+            await self.client.look(server)
 
     async def _ask_many(self, count: int) -> None:
         await asyncio.gather(*(self._ask() for _ in range(count)))

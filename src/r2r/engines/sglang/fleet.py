@@ -60,7 +60,10 @@ class Fleet:
         ``digest`` its router's. ``speculative``: server arguments that turn on SGLang's own
         speculative decoding, past which no plug-in sees a token.
         """
-        own = {"return_hidden_states_mode": None} | dict(speculative) if speculative else {}
+        keeps = place == "llm" and speculative is None
+        own = {"enable_streaming_session": True} if keeps else {}
+        if speculative:
+            own = {"return_hidden_states_mode": None} | dict(speculative)
         if self.config.name == "sglang_remote":
             servers = self._running(place)
         else:
@@ -79,6 +82,7 @@ class Fleet:
             delay=Delay(window, settings.delay_size),
             stream_interval=settings.stream_interval,
             plugged=speculative is None,
+            keeps=keeps,
         )
         self.waiting.append(engine)
         return engine

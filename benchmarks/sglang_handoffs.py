@@ -1,0 +1,124 @@
+"""What a handoff to the LLM on SGLang takes and sends, with and without a session.
+
+    python benchmarks/sglang_handoffs.py [--tokens 64 2048 16000] [--repeats 3] [key=value ...]
+
+The keys are those of run.py. One answer of a made text: between two handoffs eight tokens are
+added, as if the SLM had written them. Both ways take turns, after one of each that is not
+counted; figures are medians. Writes benchmarks/results/sglang_handoffs_<pair>_<device>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from typing import Any
+
+from harness import RESULTS
+from rich.console import Console
+from rich.table import Table
+
+from r2r.engines.base import Request
+from r2r.engines.sglang.engine import SGLangEngine
+from r2r.errors import ConfigError
+from r2r.records import write_json
+from r2r.stages.compose import compose
+from r2r.stages.main import manifest
+from r2r.stages.workbench import Workbench
+
+HANDOFFS, BETWEEN = 40, 8
+LONG = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"  # nano's own context is 1,024 tokens
+
+
+async def answer(engine: SGLangEngine, prompt: list[int], kept: bool) -> list[tuple[float, int]]:
+    """Milliseconds and bytes sent of each handoff behind the first two."""
+    sent: list[int] = []
+    answering = engine.client._answer
+
+    def counting(server: Any, body: dict[str, Any]) -> Any:
+        sent.append(len(json.dumps(body)))
+        return answering(server, body)
+
+    engine.client._answer = counting  # type: ignore[method-assign]
+    session, written, taken = engine.new_session() if kept else -1, [], []
+    for _ in range(HANDOFFS):
+        began = time.perf_counter()
+        token = await engine.next_token(Request(prompt, list(written), 1, session=session))
+        taken.append(1000 * (time.perf_counter() - began))
+        written += [token, *random.sample(prompt, BETWEEN)]
+    engine.client._answer = answering  # type: ignore[method-assign]
+    engine.release(session)
+    return list(zip(taken, sent, strict=True))[2:]
+
+
+def measure(engine: SGLangEngine, lengths: list[int], repeats: int, ids: list[int]) -> list[Any]:
+    """A row for each length."""
+
+    async def rows() -> list[dict[str, Any]]:
+        found = []
+        for length in lengths:
+            prompt = random.choices(ids, k=length)
+            runs: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
+            for repeat in range(-1, repeats):
+                for kept, handoffs in runs.items():
+                    made = await answer(engine, prompt, kept)
+                    handoffs += made if repeat >= 0 else []
+            row: dict[str, Any] = {"tokens": length}
+            for kept, name in ((False, "whole"), (True, "session")):
+                times, sizes = zip(*runs[kept], strict=True)
+                low, middle, high = statistics.quantiles(times, n=4)
+                row[name] = {"ms": middle, "ms_quartiles": [low, high], "bytes": max(sizes)}
+            found.append(row)
+        return found
+
+    return asyncio.run(rows())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 2048, 16000])
+    parser.add_argument("--repeats", type=int, default=3)
+    options, overrides = parser.parse_known_args()
+    random.seed(0)
+    os.environ[LONG] = "1"
+    context = max(options.tokens) + (HANDOFFS + 1) * (BETWEEN + 1)
+    own = [f"engine.sglang.llm.context_length={context}", "engine.sglang.delay_ms=0"]
+    try:
+        config, router = compose(["engine=sglang", *own, *overrides])
+        bench = Workbench(config, router)
+        try:
+            bench.preflight()
+            engine: Any = bench.engine("llm")
+            bench.ready()
+            special = {*bench.pair.eos_ids, bench.pair.route_id}
+            ids = [token for token in range(bench.pair.tokens) if token not in special]
+            rows = measure(engine, options.tokens, options.repeats, ids)
+        finally:
+            bench.close()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    written = RESULTS / f"sglang_handoffs_{config.pair.name}_{config.engine.device}.json"
+    about = manifest(config, []) | {"load_average": os.getloadavg()[0], "repeats": options.repeats}
+    about["versions"]["sglang"] = bench.fleet.version if bench.fleet else None
+    del about["command"], about["overrides"]  # paths of this machine
+    write_json(written, about | {"rows": rows})
+    shown = Table(caption=f"ms: medians of {options.repeats} x {HANDOFFS - 2} handoffs")
+    for name in ("tokens", "ms, whole", "ms, session", "bytes, whole", "bytes, session"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        both = row["whole"], row["session"]
+        times, sizes = [f"{way['ms']:.1f}" for way in both], [f"{way['bytes']:,}" for way in both]
+        shown.add_row(f"{row['tokens']:,}", *times, *sizes)
+    Console().print(shown)
+    print(f"load average at the end: {about['load_average']:.1f}; written to {written}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,420 @@
+"""Handoffs on SGLang send what is new: a server keeps the text, and is told when to drop it."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+
+import pytest
+from aiohttp import web
+
+from r2r.engines.base import Request
+from r2r.engines.sglang import client as client_module
+from r2r.engines.sglang.client import Client, Patience
+from r2r.engines.sglang.delay import Delay
+from r2r.engines.sglang.engine import SGLangEngine
+from r2r.engines.sglang.fleet import Fleet
+from r2r.engines.sglang.server import Server
+from r2r.engines.sglang.sessions import Room, room
+from r2r.errors import EngineFailed
+from r2r.pairs import Source
+from r2r.stages.compose import compose
+
+EOS, ROUTE = 4, 5
+PROMPT = list(range(100, 140))
+SMALL = 600  # bytes of a request that sends a few tokens
+INFO = {
+    "enable_streaming_session": True, "skip_tokenizer_init": True, "dp_size": 1,
+    "max_total_num_tokens": 100_000,
+    "internal_states": [{"effective_max_running_requests_per_dp": 64}],
+}  # fmt: skip
+
+
+def following(text):
+    return 100 + (7 * sum(text) + len(text)) % 800
+
+
+class Fake:
+    """A server that keeps sessions; ``bad``: what becomes of the next turns."""
+
+    def __init__(self, **info):
+        self.info, self.port = INFO | info, 0
+        self.kept, self.bytes, self.bad, self.aborted = {}, [], [], []
+        self.opened = 0
+        self.asked = asyncio.Event()
+
+    async def start(self):
+        app = web.Application()
+        for path in ("generate", "open_session", "close_session", "abort_request"):
+            app.router.add_post(f"/{path}", getattr(self, path))
+        app.router.add_get("/server_info", self.server_info)
+        for path in ("health", "model_info"):
+            app.router.add_get(f"/{path}", self.well)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.01)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+        return self
+
+    async def stop(self):
+        self.kept = {}
+        await self.runner.cleanup()
+
+    async def well(self, request):
+        return web.Response()
+
+    async def server_info(self, request):
+        return web.json_response(self.info)
+
+    async def open_session(self, request):
+        asked = await request.json()
+        if not self.info["enable_streaming_session"]:
+            return web.json_response({"error": {"message": "disabled"}}, status=400)
+        assert asked["streaming"] and asked["timeout"] > 0 and asked["session_id"] not in self.kept
+        self.kept[asked["session_id"]] = []
+        self.opened += 1
+        return web.json_response(asked["session_id"])
+
+    async def close_session(self, request):
+        self.kept.pop((await request.json())["session_id"], None)
+        return web.Response()
+
+    async def abort_request(self, request):
+        self.aborted.append(await request.json())
+        return web.Response()
+
+    async def generate(self, request):
+        raw = await request.read()
+        body = json.loads(raw)
+        probe = "probe" in body["sampling_params"]["custom_params"]["r2r"]
+        if not probe:
+            self.bytes.append(len(raw))
+            self.asked.set()
+        bad = self.bad.pop(0) if self.bad and not probe else None
+        session = body.get("session_params", {}).get("id")
+        if bad == "forgets":
+            self.kept.clear()
+        if isinstance(bad, int):
+            return web.Response(status=bad)
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        if bad == "breaks off":
+            request.transport.close()
+            return reply
+        if bad == "hangs":
+            await asyncio.sleep(60)
+        why, told = {"type": "length"}, {"r2r_router": [None], "r2r_route": [ROUTE]}
+        if bad == "is full":
+            why = {"type": "abort", "message": "full", "status_code": 503}
+        if session is not None and session not in self.kept:
+            why = {"type": "abort", "message": f"{session} does not exist", "status_code": 400}
+        text = [*self.kept.get(session, []), *body["input_ids"]]
+        token = following(text)
+        if session is not None and why["type"] == "length":
+            self.kept[session] = [*text, token]
+        message = {"output_ids": [token], "meta_info": told | {"finish_reason": why}}
+        await reply.write(f"data: {json.dumps(message)}\n\ndata: [DONE]\n\n".encode())
+        return reply
+
+
+async def engine_over(*fakes, keeps=True, silence=20.0):
+    servers = [Server(key="llm", url=f"http://127.0.0.1:{f.port}", patience=5.0) for f in fakes]
+    engine = SGLangEngine(
+        client=Client(servers, Patience(silence, 20.0)), eos_ids=frozenset({EOS}),
+        route_id=ROUTE, digest=None, delay=Delay(0.0, 1), stream_interval=1, keeps=keeps,
+    )  # fmt: skip
+    await engine.ready()
+    return engine
+
+
+def with_fakes(work, *fakes):
+    async def run():
+        for fake in fakes:
+            await fake.start()
+        try:
+            return await asyncio.wait_for(work(*fakes), 60)
+        finally:
+            for fake in fakes:
+                with contextlib.suppress(RuntimeError):
+                    await fake.stop()
+
+    return asyncio.run(run())
+
+
+async def until(condition):
+    async def poll():
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), 30)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(client_module, "PAUSES_S", (0.01, 0.02))
+    client_module._warn_once.cache_clear()
+
+
+async def handoff(engine, session, answer, between=3):
+    """The LLM writes a token, which is the one it must be, and the SLM ``between``."""
+    token = await engine.next_token(Request(PROMPT, answer, 1, session=session))
+    assert token == following([*PROMPT, *answer])
+    answer += [token, *range(200, 200 + between)]
+
+
+def test_bytes_of_a_handoff_do_not_grow_with_the_text():
+    sizes = {}
+
+    async def work(fake):
+        for keeps in (True, False):
+            fake.bytes = []
+            engine = await engine_over(fake, keeps=keeps)
+            session, answer = engine.new_session(), []
+            for number in range(60):
+                await handoff(engine, session, answer, between=(0, 3, 40)[number % 3])
+            sizes[keeps] = fake.bytes
+            engine.release(session)
+            await until(lambda engine=engine: engine.live() == 0)
+        assert fake.opened == 1 and not fake.kept
+
+    with_fakes(work, Fake())
+    kept, whole = sizes[True], sizes[False]
+    for place in range(3):  # turns of as many new tokens
+        same = kept[3 + place :: 3]
+        assert max(same) == min(same)
+    assert max(kept) < SMALL < 3000 < whole[-1]
+
+
+@pytest.mark.parametrize("bad", ["forgets", "is full", "breaks off", 503])
+def test_a_session_that_is_lost_is_opened_again_with_the_whole_text(bad):
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), list(range(300, 600))
+        await handoff(engine, session, answer)
+        await handoff(engine, session, answer)
+        fake.bad = [bad]
+        await handoff(engine, session, answer)
+        await handoff(engine, session, answer)
+        whole, small, failed, again, after = fake.bytes
+        assert max(small, failed, after) < SMALL < 1500 < min(whole, again)
+        assert fake.opened == 2
+        await until(lambda: len(fake.kept) == 1)
+        engine.release(session)
+        await until(lambda: engine.live() == 0)
+        assert not fake.kept
+
+    with_fakes(work, Fake())
+
+
+def test_a_server_that_dies_between_turns_is_given_the_whole_text_when_it_is_back():
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), []
+        await handoff(engine, session, answer)
+        await fake.stop()
+        waits = asyncio.create_task(handoff(engine, session, answer))
+        await asyncio.sleep(0.05)
+        await fake.start()
+        await waits
+        await handoff(engine, session, answer)
+        assert (fake.opened, len(fake.kept)) == (2, 1)
+
+    with_fakes(work, Fake())
+
+
+def test_a_text_that_was_cut_is_sent_whole_and_the_old_one_dropped():
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), list(range(300, 600))
+        await handoff(engine, session, answer)
+        for cut in (answer[:200], [*answer[:250], 7, 7, 7, *answer[253:]]):
+            await handoff(engine, session, list(cut))
+            await until(lambda: len(fake.kept) == 1)
+        assert fake.opened == 3 and min(fake.bytes) > SMALL
+
+    with_fakes(work, Fake())
+
+
+def test_a_cancelled_turn_is_aborted_and_its_session_closed():
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), []
+        await handoff(engine, session, answer)
+        fake.bad = ["hangs"]
+        fake.asked.clear()
+        waits = asyncio.create_task(handoff(engine, session, answer))
+        await fake.asked.wait()
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        await until(lambda: not fake.kept and len(fake.aborted) == 1)
+        engine.release(session)
+        await until(lambda: engine.live() == 0)
+
+    with_fakes(work, Fake())
+
+
+def test_sessions_are_closed_though_the_loop_ends_with_their_release():
+    async def work(fake):
+        async def job():
+            engine = await engine_over(fake)
+            sessions = [engine.new_session() for _ in range(5)]
+            for session in sessions:
+                await handoff(engine, session, [session])
+            assert len(fake.kept) == engine.live() == 5
+            for session in sessions:
+                engine.release(session)
+            return engine
+
+        engine = await asyncio.to_thread(asyncio.run, job())
+        assert not fake.kept and engine.live() == 0
+
+    with_fakes(work, Fake())
+
+
+def test_a_server_that_does_not_hear_of_a_release_holds_the_end_up_for_a_bounded_time(monkeypatch):
+    monkeypatch.setattr(client_module, "FAREWELL_S", 0.1)
+
+    async def work(fake):
+        async def silent(request):
+            await asyncio.sleep(60)
+
+        fake.close_session = silent
+        await fake.stop()
+        await fake.start()
+
+        async def job():
+            engine = await engine_over(fake)
+            session = engine.new_session()
+            await handoff(engine, session, [])
+            engine.release(session)
+
+        await asyncio.wait_for(asyncio.to_thread(asyncio.run, job()), 5)
+
+    with_fakes(work, Fake())
+
+
+def test_a_session_stays_at_one_of_several_servers_and_goes_on_at_another_when_that_dies():
+    async def work(*fakes):
+        engine = await engine_over(*fakes)
+        sessions = [(engine.new_session(), [number] * 300) for number in range(6)]
+        for _ in range(4):
+            await asyncio.gather(*(handoff(engine, *each) for each in sessions))
+        assert [(fake.opened, len(fake.bytes)) for fake in fakes] == [(2, 8)] * 3
+        await fakes[1].stop()
+        for _ in range(3):
+            await asyncio.gather(*(handoff(engine, *each) for each in sessions))
+        others = [fakes[0], fakes[2]]
+        assert sum(fake.opened for fake in others) == 6
+        assert sum(size > SMALL for fake in others for size in fake.bytes) == 6
+        for session, _ in sessions:
+            engine.release(session)
+        await until(lambda: engine.live() == 0)
+        assert not any(fake.kept for fake in others)
+        assert not engine.client.turns.under_way.total()
+        (waits,) = engine.client.down.values()
+        waits.cancel()
+
+    with_fakes(work, *(Fake() for _ in range(3)))
+
+
+@pytest.mark.parametrize(("info", "why"), [
+    ({"enable_streaming_session": False}, "without --enable-streaming-session"),
+    ({"skip_tokenizer_init": False}, "without --skip-tokenizer-init"),
+    ({"dp_size": 2}, "with --dp-size"),
+])  # fmt: skip
+def test_a_server_that_keeps_no_sessions_is_sent_the_whole_text_and_told_of_once(caplog, info, why):
+    async def work(fake):
+        for _ in range(2):
+            engine = await engine_over(fake)
+            session, answer = engine.new_session(), []
+            for _ in range(3):
+                await handoff(engine, session, answer)
+            engine.release(session)
+            assert engine.live() == 0
+        assert not fake.opened
+
+    with_fakes(work, Fake(**info))
+    (line,) = caplog.messages
+    assert why in line and "whole text" in line
+
+
+def test_a_server_that_comes_back_without_sessions_is_sent_the_whole_text(caplog):
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), []
+        await handoff(engine, session, answer)
+        fake.kept.clear()
+        fake.info |= {"enable_streaming_session": False}
+        await handoff(engine, session, answer)
+        await handoff(engine, session, answer)
+        engine.release(session)
+        await until(lambda: engine.live() == 0)
+
+    with_fakes(work, Fake())
+    assert len(caplog.messages) == 1 and "disabled" in caplog.text
+
+
+@pytest.mark.parametrize("info", [
+    {"max_total_num_tokens": 280},
+    {"internal_states": [{"effective_max_running_requests_per_dp": 6}]},
+])  # fmt: skip
+def test_sessions_leave_room_for_other_requests(info):
+    """What does not fit is sent whole; when others have ended it is kept again."""
+
+    async def work(fake):
+        engine = await engine_over(fake)
+        sessions = [(engine.new_session(), []) for _ in range(5)]
+        for each in sessions:
+            await handoff(engine, *each, between=0)
+        assert fake.opened == len(fake.kept) == 3
+        for session, _ in sessions[:3]:
+            engine.release(session)
+        for _ in range(2):
+            for each in sessions[3:]:
+                await handoff(engine, *each)
+        assert fake.opened == 5 and len(fake.kept) == 2
+
+    with_fakes(work, Fake(**info))
+
+
+def test_a_text_that_outgrows_its_room_goes_on_without_a_session():
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), []
+        for _ in range(8):
+            await handoff(engine, session, answer)
+        assert fake.opened == 1 and not fake.kept
+        assert engine.live() == 0
+
+    with_fakes(work, Fake(max_total_num_tokens=110))
+
+
+def test_a_request_that_is_refused_in_a_new_session_is_an_error_at_once():
+    async def work(fake):
+        engine = await engine_over(fake)
+        fake.bad = [422]
+        with pytest.raises(EngineFailed, match="refused a request: HTTP 422"):
+            await handoff(engine, engine.new_session(), [])
+        await until(lambda: not fake.kept)
+
+    with_fakes(work, Fake())
+
+
+def test_room_is_half_of_what_the_server_has():
+    assert room(INFO) == Room(50_000, 32)
+
+
+@pytest.mark.parametrize(("place", "speculative", "kept"), [
+    ("slm", None, False), ("llm", None, True), ("llm", {"speculative_algorithm": "X"}, False),
+])  # fmt: skip
+def test_the_llms_server_is_started_with_sessions(tmp_path, place, speculative, kept):
+    config = compose(["engine=sglang_one_gpu", "engine.sglang.python=/bin/true"])[0].engine
+    fleet = Fleet(config, dtype="bfloat16", logs=tmp_path)
+    engine = fleet.engine(
+        place, Source("there", True), eos_ids=frozenset({EOS}), tokens=9, route_id=ROUTE,
+        speculative=speculative,
+    )  # fmt: skip
+    line = list(itertools.chain(*fleet.commands[place]))
+    assert engine.keeps == kept == ("--enable-streaming-session" in line)
