@@ -87,7 +87,7 @@ def main() -> int:
     random.seed(0)
     os.environ[LONG] = "1"
     context = max(options.tokens) + (HANDOFFS + 1) * (BETWEEN + 1)
-    own = [f"engine.sglang.llm.context_length={context}", "engine.sglang.delay_ms=0"]
+    own = [f"+engine.sglang.llm.context_length={context}", "engine.sglang.delay_ms=0"]
     try:
         config, router = compose(["engine=sglang", *own, *overrides])
         bench = Workbench(config, router)
