@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
 
 import pytest
 from aiohttp import web
@@ -40,7 +41,7 @@ class Fake:
     def __init__(self, **info):
         self.info, self.port = INFO | info, 0
         self.kept, self.bytes, self.bad, self.aborted = {}, [], [], []
-        self.opened = 0
+        self.opened, self.unused = 0, 75.0
         self.asked = asyncio.Event()
 
     async def start(self):
@@ -50,7 +51,7 @@ class Fake:
         app.router.add_get("/server_info", self.server_info)
         for path in ("health", "model_info"):
             app.router.add_get(f"/{path}", self.well)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.01)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.01, keepalive_timeout=self.unused)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -271,6 +272,26 @@ def test_sessions_are_closed_though_the_loop_ends_with_their_release():
         assert not fake.kept and engine.live() == 0
 
     with_fakes(work, Fake())
+
+
+def test_a_connection_that_the_server_has_ended_unseen_is_not_asked(monkeypatch):
+    monkeypatch.setattr(client_module, "UNUSED_S", 0.2)
+    fake = Fake()
+    fake.unused = 0.4
+
+    async def work(fake):
+        async def job():
+            engine = await engine_over(fake)
+            session, answer = engine.new_session(), []
+            for _ in range(4):
+                await handoff(engine, session, answer)
+                time.sleep(0.8)
+            engine.release(session)
+
+        await asyncio.to_thread(asyncio.run, job())
+        assert (fake.opened, len(fake.bytes)) == (1, 4)
+
+    with_fakes(work, fake)
 
 
 def test_a_server_that_does_not_hear_of_a_release_holds_the_end_up_for_a_bounded_time(monkeypatch):

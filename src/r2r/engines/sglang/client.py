@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 FAILURES = (aiohttp.ClientError, TimeoutError, ConnectionError)
 PAUSES_S = (0.1, 2.0)  # before another attempt: the first time, at most
+UNUSED_S = 2.0  # for a connection to be kept; SGLang's servers end one after 5
 FAREWELL_S = 5.0  # for a server to hear what it may drop
 
 
@@ -310,7 +311,7 @@ class Client:
     async def _pool(self) -> AsyncGenerator[aiohttp.ClientSession, None]:
         """A connection pool; asyncio closes the generator, and thereby the pool, with its loop."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=UNUSED_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             try:
                 yield session
