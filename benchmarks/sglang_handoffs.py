@@ -31,11 +31,13 @@ from r2r.stages.compose import compose
 from r2r.stages.main import manifest
 from r2r.stages.workbench import Workbench
 
-HANDOFFS, BETWEEN = 40, 8
+BETWEEN = 8
 LONG = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"  # nano's own context is 1,024 tokens
 
 
-async def answer(engine: SGLangEngine, prompt: list[int], kept: bool) -> list[tuple[float, int]]:
+async def answer(
+    engine: SGLangEngine, prompt: list[int], handoffs: int, kept: bool
+) -> list[tuple[float, int]]:
     """Milliseconds and bytes sent of each handoff behind the first two."""
     sent: list[int] = []
     answering = engine.client._answer
@@ -46,7 +48,7 @@ async def answer(engine: SGLangEngine, prompt: list[int], kept: bool) -> list[tu
 
     engine.client._answer = counting  # type: ignore[method-assign]
     session, written, taken = engine.new_session() if kept else -1, [], []
-    for _ in range(HANDOFFS):
+    for _ in range(handoffs):
         began = time.perf_counter()
         token = await engine.next_token(Request(prompt, list(written), 1, session=session))
         taken.append(1000 * (time.perf_counter() - began))
@@ -56,25 +58,27 @@ async def answer(engine: SGLangEngine, prompt: list[int], kept: bool) -> list[tu
     return list(zip(taken, sent, strict=True))[2:]
 
 
-def measure(engine: SGLangEngine, lengths: list[int], repeats: int, ids: list[int]) -> list[Any]:
+def measure(
+    engine: SGLangEngine, lengths: list[int], ids: list[int], *, handoffs: int, repeats: int
+) -> list[Any]:
     """A row for each length."""
 
     async def rows() -> list[dict[str, Any]]:
-        found = []
+        table = []
         for length in lengths:
             prompt = random.choices(ids, k=length)
             runs: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
             for repeat in range(-1, repeats):
-                for kept, handoffs in runs.items():
-                    made = await answer(engine, prompt, kept)
-                    handoffs += made if repeat >= 0 else []
+                for kept, found in runs.items():
+                    made = await answer(engine, prompt, handoffs, kept)
+                    found += made if repeat >= 0 else []
             row: dict[str, Any] = {"tokens": length}
             for kept, name in ((False, "whole"), (True, "session")):
                 times, sizes = zip(*runs[kept], strict=True)
                 low, middle, high = statistics.quantiles(times, n=4)
                 row[name] = {"ms": middle, "ms_quartiles": [low, high], "bytes": max(sizes)}
-            found.append(row)
-        return found
+            table.append(row)
+        return table
 
     return asyncio.run(rows())
 
@@ -82,11 +86,12 @@ def measure(engine: SGLangEngine, lengths: list[int], repeats: int, ids: list[in
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 2048, 16000])
+    parser.add_argument("--handoffs", type=int, default=40, help="of each answer")
     parser.add_argument("--repeats", type=int, default=3)
     options, overrides = parser.parse_known_args()
     random.seed(0)
     os.environ[LONG] = "1"
-    context = max(options.tokens) + (HANDOFFS + 1) * (BETWEEN + 1)
+    context = max(options.tokens) + (options.handoffs + 1) * (BETWEEN + 1)
     own = [f"+engine.sglang.llm.context_length={context}", "engine.sglang.delay_ms=0"]
     try:
         config, router = compose(["engine=sglang", *own, *overrides])
@@ -97,18 +102,19 @@ def main() -> int:
             bench.ready()
             special = {*bench.pair.eos_ids, bench.pair.route_id}
             ids = [token for token in range(bench.pair.tokens) if token not in special]
-            rows = measure(engine, options.tokens, options.repeats, ids)
+            counts = {"handoffs": options.handoffs, "repeats": options.repeats}
+            rows = measure(engine, options.tokens, ids, **counts)
         finally:
             bench.close()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     written = RESULTS / f"sglang_handoffs_{config.pair.name}_{config.engine.device}.json"
-    about = manifest(config, []) | {"load_average": os.getloadavg()[0], "repeats": options.repeats}
+    about = manifest(config, []) | {"load_average": os.getloadavg()[0]} | counts
     about["versions"]["sglang"] = bench.fleet.version if bench.fleet else None
     del about["command"], about["overrides"]  # paths of this machine
     write_json(written, about | {"rows": rows})
-    shown = Table(caption=f"ms: medians of {options.repeats} x {HANDOFFS - 2} handoffs")
+    shown = Table(caption=f"ms: medians of {options.repeats} x {options.handoffs - 2} handoffs")
     for name in ("tokens", "ms, whole", "ms, session", "bytes, whole", "bytes, session"):
         shown.add_column(name, justify="right")
     for row in rows:
