@@ -16,7 +16,9 @@ from r2r.stages.compose import compose
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MINE = ("concepts", "configure", "own-pair", "sweep", "extend", "faq")
-NEEDS = re.compile(r"#.*\bneeds (a GPU|a cluster|Slurm|an account|W&B's server|the network)")
+NEEDS = re.compile(
+    r"#.*\bneeds (a GPU|a cluster|Slurm|an account|W&B's server|the network|labels made elsewhere)"
+)
 HYDRA_FLAGS = ("-m", "--help", "--cfg")
 SMALL = ["labeler.prompts.limit=120", "benchmark.limit=4", "trainer.max_epochs=2"]
 

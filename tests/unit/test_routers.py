@@ -152,7 +152,7 @@ def test_random_depends_on_seed_and_position() -> None:
         ({"_target_": "os.system"}, "router._target_ must be the dotted path"),
         ({"_target_": "r2r.routers.base.Router"}, "router._target_ must be the dotted path"),
         ({"_target_": None}, "router._target_ must be the dotted path"),
-        ({"dropuot": 0.1}, "'dropuot' (choices: dropout, expansion, hidden_dims, inputs, "),
+        ({"dropuot": 0.1}, "got 'dropuot'; did you mean 'dropout'? (choices: dropout, expansion, "),
         ({"hidden_size": 8}, "router must be options of MLPRouter, got 'hidden_size'"),
         ({"dropout": "high"}, "router.dropout must be a valid number, got 'high'"),
         ({"hidden_dims": 1024}, "router.hidden_dims must be a valid list, got 1024"),
