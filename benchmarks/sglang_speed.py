@@ -187,9 +187,9 @@ def main() -> int:
     written = RESULTS / f"sglang_{config.pair.name}_{config.engine.device}.json"
     load = os.getloadavg()[0]
     version = bench.fleet.version if bench.fleet else None
-    about = manifest(config, {}) | {"load_average": load, "repeats": options.repeats}
+    about = manifest(config, []) | {"load_average": load, "repeats": options.repeats}
     about["versions"]["sglang"] = version
-    del about["command"], about["artifacts"]  # paths of this machine
+    del about["command"]  # paths of this machine
     saved = bench.load_router()
     about |= {"router": saved.config, "digest": saved.digest, "threshold": bench.threshold}
     write_json(written, about | {"rows": rows})
