@@ -190,7 +190,7 @@ def main() -> int:
     about = manifest(config, []) | {"load_average": load, "repeats": options.repeats}
     about["versions"]["sglang"] = version
     del about["command"]  # paths of this machine
-    saved = bench.load_router()
+    saved = bench.saved_router
     about |= {"router": saved.config, "digest": saved.digest, "threshold": bench.threshold}
     write_json(written, about | {"rows": rows})
     Console().print(table(rows))

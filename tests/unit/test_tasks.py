@@ -181,7 +181,7 @@ def test_the_yamls_are_the_tasks():
         ({"tasks": ["aime24"], "repeats": 0}, "benchmark.repeats must be at least 1, got 0"),
         (
             {"tasks": ["aime24"], "data_files": {"aime25": "x"}},
-            r"benchmark.data_files .*'aime25' \(choices: aime24, aime24_train\)",
+            r"benchmark.data_files .*'aime25'; did you mean 'aime24'\? \(choices: aime24, ",
         ),
         (
             {"tasks": ["aime24"], "data_files": {"aime24": "/no/such.jsonl"}},

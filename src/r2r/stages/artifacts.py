@@ -73,7 +73,12 @@ def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[s
     about["runs"].append({"began": _now(), "seconds": None} | settings)
     write_json(folder / MAKING, about)
     began = time.perf_counter()
-    make(folder)
+    try:
+        make(folder)
+    except Exception:
+        if [path.name for path in folder.iterdir()] == [MAKING]:  # it came to nothing
+            shutil.rmtree(folder)
+        raise
     _finish(folder, time.perf_counter() - began)
 
 

@@ -80,7 +80,7 @@ def run(
     from r2r.stages.screen import say
 
     steps = ", ".join(stage for stage in STAGES if stage in config.stages)
-    say("run", f"{config.pair.name}, {router_name} router: {steps} (importing what these need)")
+    say("run", f"{config.pair.name}, {router_name} router: {steps}; importing")
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
@@ -132,7 +132,8 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
         outcome.objective = _objective(outcome.figures, config.objective)
         failed = False
     except ConfigError:
-        if not bench.uses and set(os.listdir(folder)) == {CONFIG, MANIFEST}:  # it came to nothing
+        kept = any((bench.artifacts / used).exists() for used in bench.uses)
+        if not kept and set(os.listdir(folder)) == {CONFIG, MANIFEST}:  # it came to nothing
             for name in (CONFIG, MANIFEST):
                 (folder / name).unlink()
         raise
