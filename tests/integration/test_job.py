@@ -207,7 +207,8 @@ def test_speculative_decoding_asks_no_router(tmp_path, undisturbed):
     assert exact["output_tokens"] == llm["output_tokens"]
     assert 0 < exact["acceptance"] < 1
     assert exact["avg_params_published_b"] < llm["avg_params_b"] < exact["avg_params_b"]
-    assert exact["llm_forwards_per_token"] == exact["llm_share"] < llm["llm_forwards_per_token"]
+    # A round whose last draft ends the answer has no token of the LLM's own.
+    assert exact["llm_share"] <= exact["llm_forwards_per_token"] < llm["llm_forwards_per_token"]
     kinds = {path.name for path in (tmp_path / "artifacts").iterdir()}
     assert kinds.isdisjoint({"labels", "router"})
 

@@ -116,5 +116,5 @@ def test_wandbs_command_runs_and_logs_its_metric(outputs):
     media = {path.name.split("_")[0] for path in (logged / "files" / "media").rglob("*.*")}
     assert media >= {"results", "traces", "thresholds", "pareto", "costs", "training"}
     (stored,) = logged.glob("*.wandb")
-    names = (sweep["metric"]["name"], "val/average_precision", "run/router", "artifacts")
+    names = (sweep["metric"]["name"], "val/average_precision", "run/router", "made_from")
     assert [name for name in names if name.encode() not in stored.read_bytes()] == []

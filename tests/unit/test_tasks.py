@@ -109,7 +109,7 @@ def test_repeats_are_averaged_for_each_problem():
         async def write(self, prompt, budget, add, spent):
             repeated = any(prompt.tokens == other.tokens for other in self.asked)
             self.asked.append(prompt)
-            return await super().write(prompt, budget if repeated else 1, add)
+            return await super().write(prompt, budget if repeated else 1, add, spent)
 
     benchmark = BenchmarkConfig(name="b", tasks=["nano_math"], limit=2, repeats=2)
     result = harness.evaluate(model(Improving()), benchmark)

@@ -114,7 +114,7 @@ class Tracking:
         """Fingerprints of labels and router; with a connection, also their files."""
         if self.run is None:
             return
-        self.run.config.update({"artifacts": {kind: Path(p).name for kind, p in used.items()}})
+        self.run.config.update({"made_from": {kind: Path(p).name for kind, p in used.items()}})
         if self.run.offline:
             return
         import wandb
