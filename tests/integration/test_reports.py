@@ -84,7 +84,6 @@ def test_a_sweep_does_only_what_is_new_and_ends_in_one_page(outputs):
     assert {p.name for p in page.parent.iterdir() if p.is_dir()} == {"0", "1", "figures"}
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_optuna_weighs_two_objectives(outputs):
     out = run(outputs, "-m", "+sweep=tradeoff", "hydra.sweeper.n_trials=2", "run=optuna",
               "hydra.sweeper.params={threshold: 'choice(0.3,0.1)'}")  # fmt: skip
@@ -95,7 +94,6 @@ def test_optuna_weighs_two_objectives(outputs):
     assert "threshold" in out
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_figure_that_no_stage_makes_is_no_objective(outputs):
     command = [sys.executable, str(ROOT / "run.py"), *SMALL, "stages=[label]",
                "objective=[val/auroc]", f"outputs={outputs}"]  # fmt: skip
@@ -104,7 +102,6 @@ def test_a_figure_that_no_stage_makes_is_no_objective(outputs):
     assert done.stderr.startswith("error: objective must be figures of this run, got 'val/auroc'")
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_wandbs_command_runs_and_logs_its_metric(outputs):
     """The first run of sweeps/threshold.yaml, as W&B's agent would start it, offline."""
     sys.path.insert(0, str(ROOT / "tests" / "unit"))

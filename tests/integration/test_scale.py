@@ -67,7 +67,6 @@ def wait_until(process: subprocess.Popen, outputs: Path, shards: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_labels_from_ray_are_the_serial_ones_whoever_is_killed(alone, tmp_path):
     pytest.importorskip("ray")
     on_ray = ["stages=[label]", "labeler.executor=ray", "labeler.ray.workers=2"]
@@ -111,7 +110,6 @@ def test_two_processes_train_as_one_does(alone, tmp_path):
     same_files(labels(tmp_path), labels(alone))
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_ddp_is_refused_in_a_sweep(tmp_path):
     process = start(tmp_path, "-m", "threshold=0.1,0.5", "trainer=ddp")
     _, err = process.communicate(timeout=120)
@@ -119,7 +117,6 @@ def test_ddp_is_refused_in_a_sweep(tmp_path):
     assert err.startswith("error: trainer.strategy must be auto in a sweep")
 
 
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_launchers_jobs_run_beside_each_other_and_end_on_one_page(alone, tmp_path):
     """Submitit's, as on Slurm, in processes of this machine; they find labels and router."""
     shutil.copytree(alone / "artifacts", tmp_path / "artifacts")

@@ -16,7 +16,6 @@ SECRETS = {
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_secrets_are_in_no_file_and_no_line(tmp_path):
     outputs = tmp_path / "outputs"
     process = start(

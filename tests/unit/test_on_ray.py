@@ -54,7 +54,6 @@ def marks(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_lost_workers_change_nothing(tmp_path, marks):
     pytest.importorskip("ray")
     label(tmp_path / "serial")
@@ -66,7 +65,6 @@ def test_lost_workers_change_nothing(tmp_path, marks):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_shard_that_always_takes_its_worker_ends_the_run_in_one_line(tmp_path, marks):
     pytest.importorskip("ray")
     with pytest.raises(EngineFailed, match="were lost 2 times") as failed:
@@ -75,7 +73,6 @@ def test_a_shard_that_always_takes_its_worker_ends_the_run_in_one_line(tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_workers_error_is_told_as_it_is(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(ConfigError) as failed:

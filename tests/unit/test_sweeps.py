@@ -146,7 +146,6 @@ def test_every_job_is_checked_before_the_first(tmp_path, arguments, told):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen on the final state yet", strict=False)
 def test_a_sweep_counts_its_jobs_and_ends_with_its_table(tmp_path):
     command = [sys.executable, str(ROOT / "run.py"), "-m", "benchmark.limit=1,2", "systems=slm",
                "stages=[evaluate,report]", "benchmark.tasks=nano_qa", "objective=slm/output_tokens",
