@@ -111,7 +111,8 @@ def test_two_processes_train_as_one_does(alone, tmp_path):
 
 
 def test_ddp_is_refused_in_a_sweep(tmp_path):
-    process = start(tmp_path, "-m", "threshold=0.1,0.5", "trainer=ddp")
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    process = start(tmp_path, "-m", "threshold=0.1,0.5", *ddp)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.startswith("error: trainer.strategy must be auto in a sweep")

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MINE = ("concepts", "configure", "own-pair", "sweep", "extend", "faq")
 NEEDS = re.compile(
-    r"#.*\bneeds (a GPU|a cluster|Slurm|an account|W&B's server|the network|labels made elsewhere)"
+    r"#.*\bneeds (a GPU|a cluster|Slurm|an account|W&B's server|the network"
+    r"|(labels|a router) made elsewhere)"
 )
 HYDRA_FLAGS = ("-m", "--help", "--cfg")
 SMALL = ["labeler.prompts.limit=120", "benchmark.limit=4", "trainer.max_epochs=2"]

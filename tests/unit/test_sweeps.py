@@ -152,12 +152,14 @@ def test_a_sweep_counts_its_jobs_and_ends_with_its_table(tmp_path):
                f"outputs={tmp_path}"]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
     jobs = [line.split(maxsplit=1)[1] for line in lines if line.startswith("job ")]
     assert jobs == ["1 of 2: benchmark.limit=1", "2 of 2: benchmark.limit=2"]
     assert not any(line.startswith("next") for line in lines)
     end = lines[lines.index("The sweep's jobs") :]
     assert any("benchmark.limit=2" in line for line in end)
-    assert sum("SLM" in line for line in end) == 1
+    assert any("slm/output_tokens" in line for line in end)
+    for limit in (1, 2):  # other answers, other rows
+        assert sum(f"SLM, limit={limit}" in line for line in end) == 1
     assert end[-1].startswith("report ") and "report.html" in end[-1]
     assert max(map(len, end[:-1])) <= 80

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import glob
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +218,10 @@ def _short(override: str) -> str:
 def points(runs: Sequence[Run]) -> list[Point]:
     """What the runs measured, each system once: a sweep's runs share their SLM and LLM.
 
-    Where runs of one router and threshold differ in more, their series say in what.
+    Where runs of one router and threshold differ in more, their series say in what; so do those of
+    another system that the runs measured differently.
     """
-    found: dict[tuple[Any, ...], Point] = {}
+    found: dict[tuple[Any, ...], tuple[Point, str]] = {}
     differs = what_differs([run.overrides for run in runs], but=IN_LABELS)
     for run, own in zip(runs, differs, strict=True):
         head = run.results
@@ -236,5 +238,23 @@ def points(runs: Sequence[Run]) -> list[Point]:
             )
             same = (point.pair, point.benchmark, point.label, head["seed"],
                     figures["accuracy"], figures["avg_params_b"])  # fmt: skip
-            found.setdefault(same, point)
-    return sorted(found.values(), key=lambda p: (p.pair, p.benchmark, p.figures["avg_params_b"]))
+            found.setdefault(same, (point, own))
+    return sorted(
+        _told_apart(found.values()), key=lambda p: (p.pair, p.benchmark, p.figures["avg_params_b"])
+    )
+
+
+def _told_apart(found: Iterable[tuple[Point, str]]) -> list[Point]:
+    """Points, and what is their run's own: it is added where two other systems have one name."""
+    found = list(found)
+
+    def name(point: Point) -> tuple[Any, ...]:
+        return point.pair, point.benchmark, point.label, point.run.results["seed"]
+
+    names = Counter(name(point) for point, _ in found)
+    return [
+        replace(point, series=f"{point.series}, {own}")
+        if own and point.system != "routed" and names[name(point)] > 1
+        else point
+        for point, own in found
+    ]

@@ -36,8 +36,9 @@ def footnotes(every: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def shown(system: str) -> str:
-    """A system's name as tables, plots and traces print it."""
-    return SHOWN.get(system, system)
+    """A system's name, or a point's label, as tables, plots and traces print it."""
+    name, comma, own = system.partition(", ")
+    return SHOWN.get(name, name) + comma + own
 
 
 def params(billions: float) -> str:

@@ -144,7 +144,7 @@ def compose(overrides: list[str]) -> tuple[Config, str]:
 
 def checked(raw: DictConfig) -> Config:
     """The composed config as typed plain objects. Raises ConfigError naming the key at fault."""
-    raw = _with_lists(raw)
+    raw = with_lists(raw)
     missing = sorted(OmegaConf.missing_keys(raw))
     if missing:
         raise must_be(missing[0], f"given (try {missing[0]}=...)", None)
@@ -154,7 +154,7 @@ def checked(raw: DictConfig) -> Config:
     return config
 
 
-def _with_lists(raw: DictConfig) -> DictConfig:
+def with_lists(raw: DictConfig) -> DictConfig:
     """``stages=label`` as ``stages=[label]``, and so wherever the schema has a list."""
     raw = copy.deepcopy(raw)
     for key, kind in _schema(Config).items():

@@ -68,9 +68,10 @@ class SweepPage(Callback):
         folders = reported(sweep)
         if self.ended and config.objective:
             from r2r.reporting.tables import objectives_table
+            from r2r.stages.compose import with_lists
 
             console.print()
-            console.print(objectives_table(list(config.objective), self.ended))
+            console.print(objectives_table(with_lists(config).objective, self.ended))
         if len(folders) > 1:
             from r2r.stages.report import report_over
 
