@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2 import modeling_qwen2
 
 from r2r import pairs
 from r2r.engines.torch.attention import Segment
+from r2r.engines.torch.engine import NotExact, TorchEngine
 from r2r.engines.torch.exact import check_exact
 from r2r.errors import ConfigError
 from r2r.pairs import ModelPair
@@ -115,3 +120,25 @@ def test_a_model_whose_slots_differ_from_its_forward_is_refused(config, tmp_path
     monkeypatch.setattr(Segment, "attend", lambda *given: attend(*given) * 2)
     with pytest.raises(ConfigError, match=r"^pair\.llm must be a model .*four tokens in slots"):
         bench.engine("llm")
+
+
+@pytest.mark.parametrize(("dtype", "taken"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_in_half_precision_eager_attention_may_round_more_than_slots(monkeypatch, dtype, taken):
+    """As with large keys: a real pair of 0.5 B was refused."""
+    shape = Qwen2Config(
+        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(shape).to(dtype).eval().requires_grad_(False)
+    eager = modeling_qwen2.eager_attention_forward
+    monkeypatch.setattr(
+        modeling_qwen2, "eager_attention_forward", lambda *a, **k: (eager(*a, **k)[0] * 9, None)
+    )
+    made = partial(
+        TorchEngine, model=model, eos_ids=[0], banned=[], max_batch=1, max_prefill_tokens=64
+    )
+    if taken:
+        made()
+    else:
+        with pytest.raises(NotExact):
+            made()
