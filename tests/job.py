@@ -13,7 +13,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 SMALL = ["labeler.prompts.limit=120", "labeler.shard_queries=20", "benchmark.limit=8",
          "trainer.max_epochs=3", "engine.max_batch=4"]  # fmt: skip
-TIMES = {"seconds", "tokens_per_s"}  # what a clock says
+TIMES = {"seconds", "tokens_per_s", "load", "timed_in", "timed_with"}  # what a clock says
 
 
 def start(

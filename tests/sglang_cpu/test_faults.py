@@ -15,7 +15,8 @@ from job import kept
 
 from r2r.errors import EngineFailed
 
-OWN = {"seconds", "tokens_per_s", "answers"}  # of a clock, of an engine
+# Of a clock, of an engine.
+OWN = {"seconds", "tokens_per_s", "load", "timed_in", "timed_with", "answers"}
 
 
 def kill(server):

@@ -32,7 +32,7 @@ LEGEND = (
 )
 FIGURES = (
     "accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "avg_params_published_b",
-    "cost", "output_tokens", "seconds", "tokens_per_s",
+    "cost", "output_tokens", "seconds", "tokens_per_s", "load",
 )  # fmt: skip
 
 

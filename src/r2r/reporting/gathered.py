@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2r.reporting.runs import routed_by, what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
 from r2r.reporting.tables import accuracy, params, shown, speed
+from r2r.reporting.timed import together
 
 LEGEND = (
     "LLM forwards, LLM positions (read, prompt included), SLM steps, cut: per token. Params:"
     " activated per token, rejected drafts and router included; published: as the paper counts"
     " them. Cost: params x tokens, relative to the LLM. Tok/s: all problems at once, on the machine"
-    " that ran it."
+    " that ran them, in one run or the jobs of one sweep."
 )
 
 
@@ -67,7 +68,9 @@ def gathered(runs: Sequence[Run]) -> list[Row]:
     for row in found.values():
         row.label = f"{row.name}, {row.swept}" if names[row.name] > 1 and row.swept else row.name
         rows.setdefault(row.label, row)
-    return sorted(rows.values(), key=lambda row: row.figures["avg_params_b"])
+    placed = sorted(rows.values(), key=lambda row: row.figures["avg_params_b"])
+    figures = together([row.figures for row in placed], [str(min(row.runs)) for row in placed])
+    return [replace(row, figures=f) for row, f in zip(placed, figures, strict=True)]
 
 
 Cell = Callable[[Row], str]

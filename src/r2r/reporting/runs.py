@@ -7,12 +7,14 @@ import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from r2r.errors import must_be
 from r2r.jsonl import read_jsonl
 from r2r.records import MANIFEST, read_json
+from r2r.reporting.timed import together
 
 RESULTS, CALIBRATION, TRAINING, TRACES = (
     "results.json",
@@ -239,9 +241,18 @@ def points(runs: Sequence[Run]) -> list[Point]:
             same = (point.pair, point.benchmark, point.label, head["seed"],
                     figures["accuracy"], figures["avg_params_b"])  # fmt: skip
             found.setdefault(same, (point, own))
-    return sorted(
-        _told_apart(found.values()), key=lambda p: (p.pair, p.benchmark, p.figures["avg_params_b"])
-    )
+    return _comparable(_told_apart(found.values()))
+
+
+def _comparable(found: Iterable[Point]) -> list[Point]:
+    """In the order of tables, and with the speeds that may stand in one."""
+    placed = sorted(found, key=lambda p: (p.pair, p.benchmark, p.figures["avg_params_b"]))
+    comparable: list[Point] = []
+    for _, table in groupby(placed, key=lambda p: (p.pair, p.benchmark)):
+        here = list(table)
+        figures = together([p.figures for p in here], [p.run.name for p in here])
+        comparable += [replace(p, figures=f) for p, f in zip(here, figures, strict=True)]
+    return comparable
 
 
 def _told_apart(found: Iterable[tuple[Point, str]]) -> list[Point]:

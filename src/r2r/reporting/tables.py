@@ -17,13 +17,13 @@ LEGEND = (
     "Cost: params x tokens, relative to the LLM. Tokens: mean per answer."
 )
 ELSEWHERE = (
-    "* answered with other settings or on another machine: its speed does not compare "
-    "(force=true measures anew)."
+    "* answered in another run, with other settings or on another machine: its speed does not "
+    "compare (force=true with the stages evaluate and report times all anew)."
 )
 
 
 def speed(figures: Mapping[str, Any]) -> str:
-    """Tokens per second; a star where they were not measured as the run's others
+    """Tokens per second; a star where they were not timed in one run with the others
     (``ELSEWHERE``)."""
     if figures.get("tokens_per_s") is None:
         return "*" if "timed_with" in figures else "-"
@@ -31,8 +31,15 @@ def speed(figures: Mapping[str, Any]) -> str:
 
 
 def footnotes(every: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What the stars in these systems' figures mean, where there are any."""
-    return [ELSEWHERE] if any(speed(figures) == "*" for figures in every) else []
+    """What the stars in these systems' figures mean, where there are any, and how busy the machine
+    was while it was timed."""
+    figures = list(every)
+    found = [ELSEWHERE] if any(speed(each) == "*" for each in figures) else []
+    loads = [f["load"] for f in figures if "load" in f and f.get("tokens_per_s") is not None]
+    if loads:
+        busy = " to ".join(dict.fromkeys(f"{load:.1f}" for load in (min(loads), max(loads))))
+        found.append(f"Tok/s: at a load average of {busy}.")
+    return found
 
 
 def shown(system: str) -> str:

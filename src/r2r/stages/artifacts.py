@@ -1,12 +1,14 @@
 """An artifact is made once, by one run at a time: another that wants it too waits, and finds it.
 
 Its manifest says what it holds and, under ``made``, who made it: pair, parents, what decided it,
-and of each run that worked on it the settings that decided nothing but time.
+and of each run that worked on it the settings that decided nothing but time, and the machine's load
+average when it began and when it ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ def begun(folder: Path) -> dict[str, Any]:
 
 def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[str, Any]) -> None:
     about = begun(folder) if (folder / MAKING).exists() else key.about() | {"runs": []}
-    about["runs"].append({"began": _now(), "seconds": None} | settings)
+    about["runs"].append({"began": _now(), "seconds": None, "load": [_load()]} | settings)
     write_json(folder / MAKING, about)
     began = time.perf_counter()
     try:
@@ -84,9 +86,16 @@ def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[s
 
 def _finish(folder: Path, seconds: float | None) -> None:
     about = begun(folder)
-    about["runs"][-1]["seconds"] = seconds
+    last = about["runs"][-1]
+    last["seconds"] = seconds
+    last["load"] = [*last.get("load", []), _load()]
     write_json(folder / MANIFEST, read_json(folder / MANIFEST) | {"made": about | {"at": _now()}})
     (folder / MAKING).unlink()
+
+
+def _load() -> float:
+    """Processes that wanted this machine's processors, averaged over the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def _now() -> str:

@@ -106,6 +106,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
     config = bench.config
     bench.preflight()
     folder = own_folder(folder)
+    bench.session = "/".join((folder if alone else folder.parent).parts[-2:])  # a sweep's jobs: one
     bench.pair.remember()
     with whole_file(folder / CONFIG) as path:
         path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))

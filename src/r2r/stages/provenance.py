@@ -13,7 +13,7 @@ from typing import Any
 
 PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "lm-eval", "hydra-core")
 # Of a run's entry, what its speed may depend on; and what of that does not show in it.
-TIMED = ("engine", "machine", "versions")
+TIMED = ("run", "engine", "machine", "versions")
 UNTIMED = ("platform", "python", "start_s", "silence_s", "down_s")
 UNTIMED_PACKAGES = ("tokenizers", "pytorch-lightning", "lm-eval", "hydra-core")
 
@@ -41,7 +41,8 @@ def gpus() -> list[str]:
 
 def timed_otherwise(made: Mapping[str, Any] | None, here: Mapping[str, Any]) -> dict[str, Any]:
     """Why the speed of what ``made`` tells of does not compare with that of a run with ``here``:
-    the settings that differ, as they were then. Empty where it does; ``made`` None: unknown.
+    the settings that differ, as they were then; ``run``: it was another one. Empty where it does;
+    ``made`` None: unknown.
     """
     if made is None:
         return {"made": "by an earlier version"}

@@ -19,6 +19,7 @@ from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, points, read_run
 from r2r.reporting.statistics import PairedBootstrap
 from r2r.reporting.tables import results_table
+from r2r.reporting.timed import untimed
 from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
 from r2r.stages import fingerprints
@@ -67,16 +68,19 @@ def collect(bench: Workbench) -> dict[str, Any]:
 
 
 def _timed(bench: Workbench, system: str, folder: Path) -> dict[str, Any]:
-    """Nothing, or where the answers were made with other settings than this run's: no speed, and
-    ``timed_with``, those settings by name. What a query-level router takes was timed with the
-    models' own answers."""
+    """The machine's highest ``load`` meanwhile, and ``timed_in``, this run; or, where another run
+    has made the answers, or other settings: no speed, and ``timed_with``, those settings by name.
+    What a query-level router takes was timed with the models' own answers."""
     here, of = bench.made_with("evaluation"), [folder]
     if system in QUERY_ROUTERS:
         of = [evaluation_folder(bench, name) for name in ("slm", "llm")]
     found: dict[str, Any] = {}
-    for each in of:
-        found |= timed_otherwise(made(each), here)
-    return {"seconds": None, "tokens_per_s": None, "timed_with": found} if found else {}
+    loads: list[float] = []
+    for about in map(made, of):
+        found |= timed_otherwise(about, here)
+        loads += [load for run in (about or {}).get("runs", []) for load in run.get("load", [])]
+    load = {"load": max(loads)} if loads else {}
+    return load | (untimed(found) if found else {"timed_in": bench.session})
 
 
 def _validation(bench: Workbench) -> dict[str, float] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ class Workbench:
         self.evaluated: set[Path] = set()  # what this run made or found, to be forced and told once
         self.uses: list[str] = []  # artifacts, as kind/name
         self.on_use: Callable[[], None] = lambda: None
+        self.session = f"{datetime.now(UTC).isoformat(timespec='seconds')}, {os.getpid()}"
 
     def check(self, *, machine: bool = True) -> None:
         """Find what is wrong with the config's values, by themselves and for this ``machine``;
@@ -150,6 +153,8 @@ class Workbench:
         if self.fleet and self.fleet.version:
             about["versions"]["sglang"] = self.fleet.version
         about["engine"] = asdict(config.engine)
+        if kind == "evaluation":
+            about["run"] = self.session
         if kind == "labels":
             labeler = config.labeler
             about["labeler"] = {
