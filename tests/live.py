@@ -57,7 +57,11 @@ class Script(Generator):
                 while n == 2 and "wait" in said and not self.go.is_set():
                     await asyncio.sleep(0.01)
                 written.append(token)
-                add(Step(token, "llm", 0.75, 9) if n % 4 == 0 else Step(token, "slm", 0.25))
+                add(
+                    Step(token, "llm", 0.75, 9, (10, 11))
+                    if n % 4 == 0
+                    else Step(token, "slm", 0.25)
+                )
                 if stop and stop(written):
                     return "stop"
                 if len(written) == budget:

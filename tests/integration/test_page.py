@@ -161,6 +161,20 @@ def test_systems_side_by_side_examples_and_a_reload(browser, script):
         until(lambda: one(browser, "#hint").is_displayed())
 
 
+def test_the_threshold_says_what_it_did_on_validation_labels(browser, script):
+    recalls = {"recall": [0.5, 0.9, 1.0], "threshold": [0.8, 0.4, 0.1]}
+    with live(*offer(script, page_threshold=0.4, recalls=recalls)) as (url, _):
+        resize(browser, 1280)
+        opened(browser, url)
+        assert one(browser, "#threshold-value").text == "0.400"
+        assert "90 of 100" in one(browser, "#recall").text
+        ask(browser)
+        until(lambda: done(browser))
+        assert script.asked[-1].threshold == 0.4
+        one(browser, "#threshold").send_keys(Keys.END)
+        assert "the LLM 0 of 100" in one(browser, "#recall").text
+
+
 def test_output_is_text_and_nothing_comes_from_elsewhere(browser, url):
     resize(browser, 1280)
     browser.get_log("browser")
@@ -187,7 +201,7 @@ def test_score_and_draft_on_hover(browser, url):
     ActionChains(browser).move_to_element(one(browser, "#chat .llm")).perform()
     until(tip.is_displayed)
     assert "The LLM wrote this" in tip.text and "score 0.7500" in tip.text
-    assert "the SLM wanted" in tip.text
+    assert "the SLM wanted" in tip.text and "cut behind it" in tip.text
     ActionChains(browser).move_to_element(one(browser, "#chat .assistant .slm")).perform()
     until(lambda: "The SLM wrote this" in tip.text)
     assert "score 0.2500" in tip.text and "wanted" not in tip.text

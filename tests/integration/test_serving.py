@@ -65,8 +65,8 @@ def test_a_chat_in_one_piece(url, tokenizer):
     assert usage["completion_tokens"] == count == usage["slm_tokens"] + usage["llm_tokens"]
     assert usage["total_tokens"] == count + usage["prompt_tokens"]
     assert (usage["llm_tokens"], usage["llm_share"]) == (llm, llm / count)
-    # each LLM token also cost the SLM's rejected draft
-    assert usage["avg_params_b"] == pytest.approx((count - llm + llm * 11) / count)
+    # each LLM token also cost the SLM's rejected draft, and two that were cut
+    assert usage["avg_params_b"] == pytest.approx((count - llm + llm * 13) / count)
 
 
 def test_a_stream_says_the_same(url):

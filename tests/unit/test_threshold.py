@@ -9,6 +9,7 @@ from r2r.routers.threshold import (
     curve,
     recall_at,
     recall_curve,
+    threshold_at,
     threshold_of_share,
 )
 
@@ -75,3 +76,11 @@ def test_no_divergent_token_is_refused() -> None:
 def test_a_recall_outside_its_range_is_refused(recall: float) -> None:
     with pytest.raises(ValueError, match="min_recall"):
         choose_threshold([0.1], [1], recall)
+
+
+@given(SCORES, LABELS, st.sampled_from([0.05, 0.5, 0.95, 1]))
+def test_a_saved_curve_gives_any_recalls_threshold(
+    scores: np.ndarray, labels: np.ndarray, recall: float
+) -> None:
+    found = threshold_at(recall_curve(scores, labels), recall)
+    assert found == choose_threshold(scores, labels, recall)

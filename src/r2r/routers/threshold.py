@@ -53,6 +53,12 @@ def recall_at(found: Mapping[str, list[float]], threshold: float) -> float:
     return max((recall for recall, at in pairs if at >= threshold), default=0.0)
 
 
+def threshold_at(found: Mapping[str, list[float]], recall: float) -> float:
+    """The highest threshold of at least this recall, from what ``recall_curve`` found."""
+    pairs = zip(found["recall"], found["threshold"], strict=True)
+    return max(at for each, at in pairs if each >= recall)
+
+
 def curve(scores: ArrayLike, labels: ArrayLike, thresholds: ArrayLike) -> Curve:
     """Recall, precision and positive rate of ``score >= threshold`` at each threshold.
 

@@ -58,7 +58,8 @@ class Answers:
         }
 
     def trace(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-        """Each token with who wrote it, the router's score, and the SLM's rejected draft."""
+        """Each token with who wrote it, the router's score, the SLM's rejected draft, and what was
+        cut behind that."""
         return [
             {
                 "token": piece.step.token,
@@ -69,6 +70,7 @@ class Answers:
                 "draft_text": (
                     None if piece.step.draft is None else self.tokenizer.decode([piece.step.draft])
                 ),
+                "cut_text": self.tokenizer.decode(piece.step.cut),
             }
             for piece in pieces
         ]

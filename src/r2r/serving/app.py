@@ -47,6 +47,10 @@ def build_app(served: Served, worker: Worker) -> Starlette:
             "id": served.name, "object": "model", "created": born, "owned_by": "r2r",
             "context_length": worker.generator.context,
             "threshold": served.threshold,
+            "page_threshold": (
+                served.threshold if served.page_threshold is None else served.page_threshold
+            ),
+            "recalls": served.recalls,
             "systems": sorted([MAIN, *served.beside], key=ORDER.index),
             "examples": list(served.examples),
             "one_turn": served.one_turn,

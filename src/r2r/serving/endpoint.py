@@ -33,7 +33,9 @@ class Served:
 
     ``encode_chat`` gives the token ids of a conversation, with a request's own options of the chat
     template, and raises ConfigError where the template cannot say it; None where there is none.
-    ``threshold`` is the default and ``max_threshold`` the highest a request may ask for.
+    ``threshold`` is the default and ``max_threshold`` the highest a request may ask for; the page
+    begins at ``page_threshold``, and tells of any threshold the recall that it had on validation
+    labels (``recalls``, as ``recall_curve`` has it; None: not known).
     ``beside``: what tokens cost of the systems that a request may name in the routed one's place.
     ``max_new_tokens`` ends a chat answer whose request names no limit. ``think`` gives what opens
     and what closes the reasoning in the answer to a prompt.
@@ -50,6 +52,8 @@ class Served:
     api_key: str | None = None  # None: nobody is asked for one
     beside: Mapping[str, Params] = field(default_factory=dict)
     examples: Sequence[str] = ()  # questions for the page to offer
+    page_threshold: float | None = None  # None: the default
+    recalls: Mapping[str, list[float]] | None = None
     one_turn: bool = False  # the page asks each question by itself
     think: Callable[[Sequence[int]], tuple[str | None, str | None]] = lambda prompt: (None, None)
 

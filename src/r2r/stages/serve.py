@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
 
 EXAMPLES = 4  # questions on the page
+PAGE_RECALL = 0.99  # where nobody chose a threshold, the page begins with one that misses little
 
 
 def serve(bench: Workbench) -> None:
@@ -36,6 +37,7 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
     """The routed pair as the server offers it."""
     from r2r.chat import check_template_options, encode_chat
     from r2r.policies.routed import Routed
+    from r2r.routers.threshold import threshold_at
     from r2r.serving.endpoint import Served
     from r2r.serving.metrics import Metrics
     from r2r.serving.server import api_key
@@ -52,12 +54,16 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         return encode_chat(pair.tokenizer, messages, {**pair.config.chat_template, **options})
 
     alone = {"slm": single(bench, "slm", generator.slm), "llm": single(bench, "llm", generator.llm)}
+    recalls = bench.described_router.metrics.get("validation", {}).get("curve")
+    auto = bench.config.threshold == "auto"
     served = Served(
         name=pair.config.name,
         params=params,
         encode_chat=encode if template else None,
         threshold=generator.threshold,
         max_threshold=bench.saved_router.max_score,
+        page_threshold=threshold_at(recalls, PAGE_RECALL) if auto and recalls else None,
+        recalls=recalls,
         max_new_tokens=pair.config.max_new_tokens,
         max_prompt_tokens=config.max_prompt_tokens or pair.context_length,
         max_request_bytes=config.max_request_bytes,

@@ -31,7 +31,7 @@ async function loadModel() {
   $("model").textContent = model.id;
   const slider = $("threshold");
   slider.max = model.max_threshold ?? Math.max(1, 2 * model.threshold);
-  slider.value = model.threshold;
+  slider.value = model.page_threshold;
   showThreshold();
   $("compare-field").hidden = !(model.systems?.length > 1);
   $("one-turn").hidden = !model.one_turn;
@@ -45,7 +45,14 @@ async function loadModel() {
 }
 
 const showThreshold = () => {
-  $("threshold-value").textContent = Number($("threshold").value).toFixed(3);
+  const threshold = Number($("threshold").value);
+  $("threshold-value").textContent = threshold.toFixed(3);
+  $("recall").hidden = !model.recalls;
+  if (!model.recalls) return;
+  const { recall, threshold: at } = model.recalls;
+  const kept = Math.max(0, ...recall.filter((_, i) => at[i] >= threshold));
+  $("recall").textContent =
+    `Hands the LLM ${Math.round(100 * kept)} of 100 tokens that decide (on validation labels).`;
 };
 $("threshold").addEventListener("input", showThreshold);
 $("key").addEventListener("change", () => loadModel().catch(fail));

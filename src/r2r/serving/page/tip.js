@@ -11,12 +11,13 @@ function line(label, value) {
 }
 
 function show(span) {
-  const { source, score, draft_text: draft, text } = span.told;
+  const { source, score, draft_text: draft, cut_text: cut, text } = span.told;
   const title = document.createElement("b");
   title.textContent = source === "llm" ? "The LLM wrote this" : "The SLM wrote this";
   const lines = [title, line("token", JSON.stringify(text))];
   if (score !== null) lines.push(line("score", score.toFixed(4)));
   if (draft !== null) lines.push(line("the SLM wanted", JSON.stringify(draft)));
+  if (cut) lines.push(line("✂ cut behind it", JSON.stringify(cut)));
   tip.replaceChildren(...lines);
   tip.hidden = false;
   const at = span.getClientRects()[0];
