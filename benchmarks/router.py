@@ -31,11 +31,11 @@ HELD = 256  # tokens that each request already has
 
 def measure(engine: TorchEngine, router: MLPRouter, batch: int, repeats: int) -> dict[str, float]:
     """Milliseconds of a step, of its scores together and one by one: medians, and the spread."""
-    rows = list(range(batch))
+    rows, runner = list(range(batch)), engine.runner
     with torch.inference_mode():
-        layout = Layout(engine.cache, rows, [HELD] * batch, [1] * batch, engine.head.weight)
-        hidden = engine._hidden([4] * batch, layout)
-        values, ids = engine.head(hidden).float().topk(router.top_k)
+        layout = Layout(engine.cache, rows, [HELD] * batch, [1] * batch, runner.head.weight)
+        hidden = runner.hidden([4] * batch, layout)
+        values, ids = runner.head(hidden).float().topk(router.top_k)
         signals = TokenSignals(ids[:, 0], values, hidden.float(), torch.zeros(batch).long())
         each = [
             TokenSignals(*(getattr(signals, name)[row : row + 1]
@@ -49,7 +49,7 @@ def measure(engine: TorchEngine, router: MLPRouter, batch: int, repeats: int) ->
             return 1000 * (clock() - began)
 
         runs = interleaved({
-            "step": lambda: timed(lambda: engine.head(engine._hidden([4] * batch, layout))),
+            "step": lambda: timed(lambda: runner.head(runner.hidden([4] * batch, layout))),
             "together": lambda: timed(lambda: router.score(signals).tolist()),
             "alone": lambda: timed(lambda: [router.score(one).tolist() for one in each]),
         }, repeats, warmups=2)  # fmt: skip

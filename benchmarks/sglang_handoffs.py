@@ -29,6 +29,7 @@ from r2r.errors import ConfigError
 from r2r.records import write_json
 from r2r.stages.compose import compose
 from r2r.stages.main import manifest
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 BETWEEN = 8
@@ -97,7 +98,7 @@ def main() -> int:
         config, router = compose(["engine=sglang", *own, *overrides])
         bench = Workbench(config, router)
         try:
-            bench.preflight()
+            preflight(bench)
             engine: Any = bench.engine("llm")
             bench.ready()
             special = {*bench.pair.eos_ids, bench.pair.route_id}

@@ -31,6 +31,7 @@ from r2r.policies.routed import Routed
 from r2r.records import write_json
 from r2r.stages.compose import compose
 from r2r.stages.main import manifest
+from r2r.stages.preflight import preflight
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench
 
@@ -177,7 +178,7 @@ def main() -> int:
         config, router = compose(["engine=sglang", *logged, *overrides])
         bench = Workbench(config, router)
         try:
-            bench.preflight()
+            preflight(bench)
             rows = measure(bench, options.concurrency, options.repeats)
         finally:
             bench.close()

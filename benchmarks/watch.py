@@ -50,10 +50,11 @@ class Watch:
             self.kv_mb = max(self.kv_mb, engine.cache.nbytes / 1e6)
 
         self._put(engine, "_forward", self._timed("forward", kept))
-        self._put(engine, "_hidden", self._timed("hidden", engine._hidden))
+        runner = engine.runner
+        self._put(runner, "hidden", self._timed("hidden", runner.hidden))
         self._put(engine, "_write", self._timed("write", engine._write))
-        if isinstance(engine.router, Pattern):
-            router = engine.router.inner
+        if isinstance(runner.router, Pattern):
+            router = runner.router.inner
             self._put(router, "score", self._timed("router", router.score))
 
     def _put(self, owner: Any, name: str, value: Any) -> None:
@@ -81,25 +82,25 @@ class Watch:
 
     @torch.inference_mode()
     def _again(self, shape: Shape) -> float:
-        engine, widths = self.engine, shape[2]
+        engine, runner, widths = self.engine, self.engine.runner, shape[2]
         for slot in range(engine.cache.slots):
             engine.cache.free(slot)
-        layout = Layout(engine.cache, *shape, engine.head.weight)
+        layout = Layout(engine.cache, *shape, runner.head.weight)
         ids = [4] * sum(widths)
-        last = torch.tensor(widths, device=engine.device).cumsum(0) - 1
+        last = torch.tensor(widths, device=runner.device).cumsum(0) - 1
         taken = []
         for _ in range(3):
             began = clock()
-            engine.head(engine._hidden(ids, layout)[last])
+            runner.head(runner.hidden(ids, layout)[last])
             taken.append(clock() - began)
         return statistics.median(taken)
 
     def gigabytes(self) -> float:
         """Weights that the forwards read from memory: the decoder's and the head's, every time."""
-        decoder = self.engine.decoder
+        decoder = self.engine.runner.decoder
         read = [w for name, w in decoder.named_parameters() if "embed" not in name]
         read += [layer.weight for layer in decoder.modules() if isinstance(layer, Packed)]
-        read.append(self.engine.head.weight)
+        read.append(self.engine.runner.head.weight)
         return len(self.shapes) * sum(weight.nbytes for weight in read) / 1e9
 
 

@@ -91,7 +91,7 @@ def test_a_router_of_several_positions_outlives_its_slot(pair):
     tight = routed(pair, 0.5, max_batch=2, router=Back)
     tight.concurrency = 10  # answers take turns at two slots
     assert sources(tight.generate(asked)) == sources(roomy.generate(asked))
-    assert tight.slm.past.rows == {}
+    assert tight.slm.runner.past.rows == {}
 
 
 def test_a_router_of_several_positions_needs_a_session(pair):

@@ -9,13 +9,14 @@ from r2r.errors import ConfigError
 from r2r.reporting.tables import title
 from r2r.stages.compose import compose
 from r2r.stages.main import run
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 
 def test_a_threshold_means_nothing_to_the_oracle() -> None:
     config, name = compose(["router=oracle", "threshold=0.3"])
     with pytest.raises(ConfigError, match=r"threshold must be auto with router=oracle"):
-        Workbench(config, name).preflight()
+        preflight(Workbench(config, name))
 
 
 @pytest.mark.slow

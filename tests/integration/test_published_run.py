@@ -15,6 +15,7 @@ from r2r.routers.mlp import MLPRouter
 from r2r.routers.published import export_published, load_published
 from r2r.stages.compose import compose
 from r2r.stages.main import run
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 from r2r.trace import TokenSignals, Trace
 
@@ -45,7 +46,7 @@ def bench(path: Path, *overrides: str) -> Workbench:
 def test_the_files_threshold_is_the_runs(tmp_path: Path) -> None:
     path = published(tmp_path, 0.25)
     auto = bench(path)
-    auto.preflight()
+    preflight(auto)
     assert auto.threshold == 0.25
     assert not auto.learns and not auto.needs_labels
     assert bench(path, "threshold=0.75").threshold == 0.75
@@ -54,13 +55,13 @@ def test_the_files_threshold_is_the_runs(tmp_path: Path) -> None:
 def test_a_file_without_threshold_wants_a_number(tmp_path: Path) -> None:
     path = published(tmp_path, None)
     with pytest.raises(ConfigError, match=r"threshold must be a number .*got 'auto'"):
-        bench(path).preflight()
-    bench(path, "threshold=0.5").preflight()
+        preflight(bench(path))
+    preflight(bench(path, "threshold=0.5"))
 
 
 def test_a_router_of_another_slm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"router\.path must be a router for an SLM of width"):
-        bench(published(tmp_path, 0.25, width=40)).preflight()
+        preflight(bench(published(tmp_path, 0.25, width=40)))
 
 
 def several(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from r2r.errors import ConfigError
 from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
 from r2r.stages.main import run
+from r2r.stages.preflight import preflight
 from r2r.stages.serve import offer
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench
@@ -99,9 +100,9 @@ def test_a_conversation_and_a_role_the_template_refuses(url):
 
 def test_without_a_router_there_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="train first"):
-        bench(tmp_path, "stages=[serve]").preflight()
+        preflight(bench(tmp_path, "stages=[serve]"))
     with pytest.raises(ConfigError, match=r"serve\.api_key_env"):
-        bench(tmp_path, "stages=[train,serve]", "serve.host=0.0.0.0").preflight()
+        preflight(bench(tmp_path, "stages=[train,serve]", "serve.host=0.0.0.0"))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from r2r.config import Config
 from r2r.errors import ConfigError
 from r2r.stages.compose import compose, help_text
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def test_a_policys_mistake_is_named(overrides, told):
 )  # fmt: skip
 def test_what_a_policy_cannot_do_is_refused_at_the_start(overrides, told):
     with pytest.raises(ConfigError, match=re.escape(told)):
-        Workbench(compose(overrides)[0], "mlp").preflight()
+        preflight(Workbench(compose(overrides)[0], "mlp"))
 
 
 def test_an_experiment_composes_from_any_folder(tmp_path):

@@ -14,6 +14,7 @@ from r2r.engines.base import Sampling
 from r2r.errors import ConfigError
 from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
+from r2r.stages.preflight import preflight
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench
 
@@ -92,7 +93,7 @@ def test_the_llms_end_tokens_decide_and_the_difference_is_told(models, tmp_path,
     (note,) = made.pair.notes
     assert note.startswith("answers end with pair.llm's")
     assert all(token in note for token in told)
-    made.preflight()
+    preflight(made)
     assert note in capsys.readouterr().out
 
 

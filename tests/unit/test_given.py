@@ -12,6 +12,7 @@ from r2r.stages import fingerprints, given
 from r2r.stages.compose import compose
 from r2r.stages.label import label as label_stage
 from r2r.stages.label import open_labels
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 
@@ -62,7 +63,7 @@ def test_what_differs_is_named(labels, tmp_path, part):
     manifest["made"]["decides"]["pair"][part] = "other"
     write_json(labels / MANIFEST, manifest)
     with pytest.raises(ConfigError, match=rf"labels of pair nano, got .*\(differing: {part}\)$"):
-        bench(labels, tmp_path).preflight()
+        preflight(bench(labels, tmp_path))
 
 
 def cut_off(folder):
@@ -102,7 +103,7 @@ def published(folder):
 def test_what_is_not_whole_is_refused(labels, tmp_path, spoil, why):
     spoil(labels)
     with pytest.raises(ConfigError, match=r"labeler\.labels must be") as refused:
-        bench(labels, tmp_path).preflight()
+        preflight(bench(labels, tmp_path))
     assert why in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -112,7 +113,7 @@ def test_labels_of_another_width_are_refused(tmp_path):
     made = {"pair": "nano", "decides": {"pair": bench(folder, tmp_path).pair.identity()}}
     write_json(folder / MANIFEST, read_json(folder / MANIFEST) | {"made": made})
     with pytest.raises(ConfigError, match=r"labels of an SLM of width \d+, got 6"):
-        bench(folder, tmp_path).preflight()
+        preflight(bench(folder, tmp_path))
 
 
 def test_two_sources_at_once_are_refused(tmp_path):

@@ -12,11 +12,13 @@ from transformers.models.qwen2 import modeling_qwen2
 
 from r2r import pairs
 from r2r.engines.torch.attention import Segment
-from r2r.engines.torch.engine import NotExact, TorchEngine
+from r2r.engines.torch.engine import TorchEngine
 from r2r.engines.torch.exact import check_exact
+from r2r.engines.torch.runner import NotExact
 from r2r.errors import ConfigError
 from r2r.pairs import ModelPair
 from r2r.stages.compose import compose
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 NANO = Path(pairs.__file__).parent / "assets" / "nano"
@@ -100,7 +102,7 @@ def test_a_model_that_would_not_run_exactly_is_refused_before_it_is_loaded(
     paths = [f"pair.{name}.path={getattr(config, name).path}" for name in ("slm", "llm")]
     made = compose(["pair=local", f"outputs={tmp_path / 'out'}", *paths])
     with pytest.raises(ConfigError, match=message) as caught:
-        Workbench(*made).preflight()
+        preflight(Workbench(*made))
     assert f"pair.{which}" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -18,6 +18,7 @@ from r2r.engines.sglang.server import Server, command, free_port
 from r2r.errors import ConfigError, EngineFailed
 from r2r.pairs import Source
 from r2r.stages.compose import compose
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 EOS, ROUTE = 4, 5
@@ -287,12 +288,12 @@ def test_a_server_whose_port_is_anothers_is_told_of_when_it_ends(tmp_path, monke
 
 
 def test_mistakes_are_told_before_anything_starts():
-    def preflight(*overrides):
-        Workbench(compose(list(overrides))[0], "mlp").preflight()
+    def start(*overrides):
+        preflight(Workbench(compose(list(overrides))[0], "mlp"))
 
     with pytest.raises(ConfigError, match=r"engine\.sglang\.python must be a Python with sglang"):
-        preflight("engine=sglang", "engine.sglang.python=/bin/true")
+        start("engine=sglang", "engine.sglang.python=/bin/true")
     with pytest.raises(ConfigError, match="must be cuda for SGLang's speculative decoding"):
-        preflight("engine=sglang", "policy=speculative")
+        start("engine=sglang", "policy=speculative")
     with pytest.raises(ConfigError, match=r"engine\.sglang\.delay_ms must be at least 0"):
         compose(["engine=sglang", "engine.sglang.delay_ms=-1"])

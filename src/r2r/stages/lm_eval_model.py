@@ -17,6 +17,7 @@ from r2r.evaluation.harness import TASKS, metadata
 from r2r.evaluation.sources import PREFIX, SOURCES
 from r2r.records import MANIFEST
 from r2r.stages.compose import SYSTEMS, compose
+from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def workbench(model_args: Mapping[str, Any]) -> tuple[Workbench, str]:
             "there is no router for these --model_args yet: run.py stages=[label,train] with the"
             " same makes it; router=trained,router.path=... names one that is there"
         )
-    bench.preflight()
+    preflight(bench)
     return bench, system
 
 

@@ -100,11 +100,12 @@ def _follows() -> bool:
 
 
 def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> Outcome:
+    from r2r.stages.preflight import preflight
     from r2r.stages.screen import next_command, say
     from r2r.stages.tracking import Tracking
 
     config = bench.config
-    bench.preflight()
+    preflight(bench)
     folder = own_folder(folder)
     bench.session = "/".join((folder if alone else folder.parent).parts[-2:])  # a sweep's jobs: one
     bench.pair.remember()

@@ -62,6 +62,7 @@ def own(job: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:
 def check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     """Compose every job, and find what is wrong with its values. Raises ConfigError for the first
     that cannot be run, naming its overrides."""
+    from r2r.stages.preflight import check
     from r2r.stages.workbench import Workbench
 
     loader = GlobalHydra.instance().config_loader()
@@ -77,7 +78,7 @@ def check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
                 with flag_override(raw, ["struct", "readonly"], False):
                     del raw["hydra"]
                 router = whole.hydra.runtime.choices.router
-                Workbench(checked(raw), router).check(machine=here)
+                check(Workbench(checked(raw), router), machine=here)
     except ConfigError as error:
         named = ", ".join(own(job, jobs))
         raise ConfigError(f"{error} (job {number + 1} of {len(jobs)}: {named})") from error

@@ -19,19 +19,15 @@ from r2r.pairs import (
     load_model,
     load_skeleton,
     locate,
-    shape_of,
     token_count,
 )
 from r2r.policies.build import build_policy
-from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
 from r2r.stages.given import given_labels
 from r2r.stages.provenance import gpus, provenance
-from r2r.stages.room import check_room
 from r2r.stages.screen import say
-from r2r.stages.sharing import check_policy
 
 if TYPE_CHECKING:
     import torch
@@ -55,73 +51,6 @@ class Workbench:
         self.uses: list[str] = []  # artifacts, as kind/name
         self.on_use: Callable[[], None] = lambda: None
         self.session = f"{datetime.now(UTC).isoformat(timespec='seconds')}, {os.getpid()}"
-
-    def check(self, *, machine: bool = True) -> None:
-        """Find what is wrong with the config's values, by themselves and for this ``machine``;
-        no model, label or router is looked at."""
-        if machine:
-            check_room(self.config)
-        if machine and self.config.logger.name == "wandb":
-            from r2r.stages.tracking import check_login
-
-            check_login()
-        if "train" in self.config.stages:
-            from r2r.training.check import check_trainer
-
-            check_trainer(self.config.trainer, machine=machine)
-        if "evaluate" in self.config.stages:
-            from r2r.evaluation.harness import check_benchmark
-
-            check_benchmark(self.config.benchmark)
-        if not self.asks_router and self.config.threshold != "auto":
-            whose = "router=oracle" if self.oracle else "a policy that asks no router"
-            raise must_be("threshold", f"auto with {whose}", self.config.threshold)
-        check_policy(self.config, self.policy, self.oracle)
-        if not self.finished_router and self.asks_router:
-            self._check_threshold(self.router_class.max_score)
-
-    def preflight(self) -> None:
-        """Find every mistake that can be found before anything expensive is done."""
-        self.check()
-        if "evaluate" in self.config.stages and set(QUERY_ROUTERS) & set(self.config.systems):
-            from r2r.evaluation.harness import check_split
-
-            check_split(self.config.benchmark, "train")
-        if self.fleet:
-            self.fleet.check()
-        for note in self.pair.notes:  # tokenizers, reserved id, context length were checked
-            say("pair", note)
-        if self.fleet is None:
-            self._check_exact()
-        if self.config.labeler.labels or (
-            "label" in self.config.stages
-            and ("train" not in self.config.stages or self.needs_labels)
-        ):
-            _ = self.labels_folder  # the queries can be read, or given labels used
-        if "serve" in self.config.stages:
-            from r2r.serving.server import api_key, listen
-
-            if self.oracle:
-                raise must_be("router", "one that reads signals, to be served", "oracle")
-            api_key(self.config.serve)
-            listen(self.config.serve).close()
-        scored = "routed" in self.config.systems and "evaluate" in self.config.stages
-        needed = scored or "serve" in self.config.stages
-        missing = needed and "train" not in self.config.stages
-        if self.asks_router and (self.finished_router or missing):
-            _ = self.threshold  # the router is there, fits the SLM, and has a threshold
-
-    def _check_exact(self) -> None:
-        """Every model that this run's torch engines would run is one that they run exactly."""
-        from r2r.engines.torch.exact import check_exact
-
-        for name, shape in self.pair.shapes.items():
-            check_exact(shape, self.pair.keys[name], self.pair.context_length)
-        labeler = self.config.labeler
-        own = labeler.judge.path if not labeler.judge.url else None
-        if "label" in self.config.stages and labeler.verifier == "judge" and own:
-            shape = shape_of(ModelConfig(path=own), "labeler.judge")
-            check_exact(shape, "labeler.judge", self.pair.context_length)
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
@@ -269,7 +198,8 @@ class Workbench:
         beside: Engine | None,
         idle: int = 0,
     ) -> Engine:
-        from r2r.engines.torch.engine import NotExact, TorchEngine
+        from r2r.engines.torch.engine import TorchEngine
+        from r2r.engines.torch.runner import NotExact
 
         banned = {*range(tokens, model.config.get_text_config().vocab_size)}
         if route_id is not None:
@@ -424,10 +354,11 @@ class Workbench:
         value = saved.threshold if self.config.threshold == "auto" else self.config.threshold
         if value is None:
             raise must_be("threshold", "a number (this router was never calibrated)", "auto")
-        self._check_threshold(saved.max_score)
+        self.check_threshold(saved.max_score)
         return float(value)
 
-    def _check_threshold(self, highest: float) -> None:
+    def check_threshold(self, highest: float) -> None:
+        """Raises ConfigError for a threshold above every score, which is ``highest`` at most."""
         value = self.config.threshold
         if value != "auto" and value > highest:
             raise must_be("threshold", f"a number from 0 to {highest:g}, or auto", value)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from r2r.engines.base import Decoded, Prefill, Request, Verified
-from r2r.engines.sampling import choose
 from r2r.engines.slices import slices
-from r2r.engines.torch.attention import NAME, Layout, Running, width_class
+from r2r.engines.torch.attention import Layout, width_class
 from r2r.engines.torch.cache import SlotCache
-from r2r.engines.torch.compiled import compiled, constants
 from r2r.engines.torch.delay import derived
-from r2r.engines.torch.head import head_of
 from r2r.engines.torch.judged import Judged, judge
-from r2r.engines.torch.packed import pack
-from r2r.engines.torch.past import Past
+from r2r.engines.torch.runner import Runner
 from r2r.engines.torch.slots import Slot, Slots
-from r2r.errors import must_be
-from r2r.routers.base import Router, routed
-from r2r.trace import TOP_K, TokenSignals
+from r2r.routers.base import Router
+from r2r.trace import TokenSignals
 
 
 @dataclass(slots=True, eq=False)
@@ -60,10 +54,6 @@ class Job:
         return self.slot
 
 
-class NotExact(NotImplementedError):
-    """A model that would not be run exactly."""
-
-
 class TorchEngine:
     """A model, its KV cache, and a loop that batches whatever requests are ready.
 
@@ -92,72 +82,22 @@ class TorchEngine:
         patience: float | None = None,
         compile: bool = False,
     ):
-        self.model, self.router = model, router
-        self.past = Past(router.window) if router is not None and router.window > 1 else None
-        self.device = model.device
-        if not compile:  # inductor can't read packed weights
-            pack(model)
-        self.decoder, self.head = model.get_decoder(), head_of(model)
-        self.compiled = compiled(self.decoder, self.device) if compile else None
-        self.vocabulary: int = model.get_output_embeddings().out_features
-        self.known: int = model.get_input_embeddings().weight.shape[0]
+        self.cache = SlotCache(max_batch)
+        self.runner = Runner(
+            model=model, banned=banned, cache=self.cache, router=router, compile=compile
+        )
         self.eos_ids = frozenset(eos_ids)
-        self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.max_prefill_tokens = max_prefill_tokens
         self.beside, self.waited = beside, 0.0
-        self.cache = SlotCache(max_batch)
         self.slots = Slots(self.cache)
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.ids = itertools.count()
         self.steps = 0
         self.driver: asyncio.Task[None] | None = None
-        self.mask = torch.zeros(1, 1, 1, 1, device=self.device)  # a ready one: none is built
-        try:
-            with constants() if compile else contextlib.nullcontext():
-                self._check_model()
-        except RuntimeError as error:
-            if self.compiled is None or type(error).__module__.partition(".")[0] != "torch":
-                raise
-            problem = str(error).partition("\n")[0]
-            raise must_be("engine.compile", f"false here ({problem})", True) from error
         self.patience = patience or 0.0
         if beside is not None and patience is None:
-            self.patience = derived(self._write_one, beside._write_one)
-
-    @torch.inference_mode()
-    def _check_model(self) -> None:
-        ids = list(range(1, 5))
-        # transformers' others leave out soft caps; but eager rounds its scores, which with large
-        # keys moves bfloat16 logits by a tenth (Qwen2.5-Coder-0.5B): there sdpa's do as well.
-        half = self.model.dtype.itemsize == 2 and self.model._supports_sdpa
-        expected = [self._own(ids, name) for name in ("eager", "sdpa")[: 1 + half]]
-        self.model.set_attn_implementation(NAME)
-        parts = [  # forwards of several tokens and of one: what is compiled is compiled here
-            self._hidden(fed, Layout(self.cache, [0], [start], [len(fed)], self.head.weight))
-            for start, fed in ((0, ids[:3]), (3, ids[3:]))
-        ]
-        self.cache.free(0)
-        given = self.head(torch.cat(parts)).float()
-        tolerance = torch.finfo(self.head.weight.dtype).eps ** 0.5
-        if not any((given - own).norm() <= tolerance * own.norm() for own in expected):
-            kind = type(self.model).__name__
-            raise NotExact(f"{kind}: four tokens in slots differ from its own forward")
-
-    def _own(self, ids: list[int], attention: str) -> torch.Tensor:
-        """The model's own logits [len(ids), vocabulary] by one of transformers' attentions."""
-        self.model.set_attn_implementation(attention)
-        return self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0].float()
-
-    @torch.inference_mode()
-    def _write_one(self) -> None:
-        """Write a token and drop it, before any request has come: to see what it takes."""
-        asked = Request([1], [], 1, threshold=None if self.router is None else 0.0)
-        layout = Layout(self.cache, [0], [0], [1], self.head.weight)
-        self._pick([asked], [0], self._hidden([1], layout))
-        self.cache.free(0)
-        if self.past is not None:
-            self.past.forget(asked.session)
+            self.patience = derived(self.runner.write_one, beside.runner.write_one)
 
     # The contract.
 
@@ -166,16 +106,16 @@ class TorchEngine:
 
     def release(self, session: int) -> None:
         self.slots.evict(session)
-        if self.past is not None:
-            self.past.forget(session)
+        if self.runner.past is not None:
+            self.runner.past.forget(session)
 
     def live(self) -> int:
         return len(self.waiting) + len(self.running) + self.slots.idle_sessions()
 
     async def decode(self, request: Request) -> Decoded:
-        if request.threshold is not None and self.router is None:
+        if request.threshold is not None and self.runner.router is None:
             raise ValueError("a threshold needs an engine with a router")
-        if request.threshold is not None and self.past and request.session < 0:
+        if request.threshold is not None and self.runner.past and request.session < 0:
             raise ValueError("a router that reads several positions needs requests of a session")
         job = self._job(request)
         job.answer = list(request.answer)
@@ -200,8 +140,8 @@ class TorchEngine:
     def _job(self, request: Request) -> Job:
         future = asyncio.get_running_loop().create_future()
         text = [*request.prompt, *request.answer]
-        if not text or not 0 <= min(text) <= max(text) < self.known:
-            wanted = f"1 or more token ids below {self.known}"
+        if not text or not 0 <= min(text) <= max(text) < self.runner.known:
+            wanted = f"1 or more token ids below {self.runner.known}"
             raise ValueError(f"a text must have {wanted}, got {len(text)} of them")
         return Job(request, future, text)
 
@@ -262,7 +202,7 @@ class TorchEngine:
             left = [job for job in jobs if not job.future.done()]
             for job in left:
                 del job.place.tokens[held[job] :]
-            if len(jobs) == 1 or self.past is not None:
+            if len(jobs) == 1 or self.runner.past is not None:
                 for job in left:
                     job.future.set_exception(error)
                 return
@@ -326,26 +266,12 @@ class TorchEngine:
             room = 0 if alone else room - widths[job]
         return groups
 
-    def _hidden(self, ids: list[int], layout: Layout) -> torch.Tensor:
-        """Final hidden states [tokens, hidden] of tokens that belong where ``layout`` says."""
-        Running.layout = layout
-        run = self.decoder if self.compiled is None else self.compiled
-        try:
-            return run(
-                input_ids=torch.tensor([ids], device=self.device),
-                attention_mask=self.mask,
-                position_ids=layout.positions[None],
-                use_cache=False,
-            ).last_hidden_state[0]
-        finally:
-            Running.layout = None
-
     def _forward(self, jobs: list[Job]) -> None:
         starts = [len(job.place.tokens) for job in jobs]
         fed = [j.text[s : s + self.max_prefill_tokens] for j, s in zip(jobs, starts, strict=True)]
         slots, widths = [job.place.index for job in jobs], [len(tokens) for tokens in fed]
-        layout = Layout(self.cache, slots, starts, widths, self.head.weight)
-        hidden = self._hidden(list(itertools.chain.from_iterable(fed)), layout)
+        layout = Layout(self.cache, slots, starts, widths, self.runner.head.weight)
+        hidden = self.runner.hidden(list(itertools.chain.from_iterable(fed)), layout)
         writing, last = [], []
         judging: list[tuple[Judged, range, int]] = []
         for job, tokens, start, end in zip(
@@ -354,7 +280,8 @@ class TorchEngine:
             job.place.tokens.extend(tokens)
             complete = len(job.place.tokens) == len(job.text)
             if job.read_from is not None:
-                self._read(job, hidden[end - len(tokens) : end], start)
+                first = end - len(tokens) + max(0, job.read_from - start)
+                job.read += self.runner.read(hidden[first:end])
                 if complete:
                     job.future.set_result(job.read)
             elif job.judged is not None:
@@ -364,68 +291,24 @@ class TorchEngine:
                 writing.append(job)
                 last.append(end - 1)
         if judging:
-            judge(judging, hidden, self._logits)
+            judge(judging, hidden, self.runner.logits)
             for job in jobs:
                 if job.judged and len(job.place.tokens) == len(job.text) and not job.future.done():
                     job.future.set_result(job.judged.found)
         if writing:
             self._write(writing, hidden if len(last) == len(hidden) else hidden[last])
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [n, vocab] of which none is of a banned token."""
-        return self.head(hidden).float().index_fill_(1, self.banned, -torch.inf)
-
-    def _top(self, logits: torch.Tensor) -> torch.return_types.topk:
-        """The raw logits [n, k] that routers may see, and their ids."""
-        return logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
-
-    def _read(self, job: Job, hidden: torch.Tensor, start: int) -> None:
-        wanted = hidden[max(0, (job.read_from or 0) - start) :]
-        for rows in slices(len(wanted), self.vocabulary):
-            logits = self.head(wanted[rows]).float()
-            values, indices = self._top(logits)
-            logits.index_fill_(1, self.banned, -torch.inf)
-            parts = (logits.argmax(-1), values, indices, wanted[rows].float())
-            job.read.append(tuple(part.cpu() for part in parts))
-
     def _write(self, jobs: list[Job], hidden: torch.Tensor) -> None:
-        for rows in slices(len(jobs), self.vocabulary):
+        for rows in slices(len(jobs), self.runner.vocabulary):
             some = jobs[rows]
             positions = [len(job.answer) for job in some]
             asked = [job.request for job in some]
-            tokens, verdicts = self._pick(asked, positions, hidden[rows])
+            tokens, verdicts = self.runner.pick(asked, positions, hidden[rows])
             for row, (job, token) in enumerate(zip(some, tokens, strict=True)):
                 try:
                     self._advance(job, token, *verdicts.get(row, (None, False)))
                 except Exception as error:  # of its own stop check or listener
                     job.future.set_exception(error)
-
-    def _pick(
-        self, requests: Sequence[Request], positions: list[int], hidden: torch.Tensor
-    ) -> tuple[list[int], dict[int, tuple[float, bool]]]:
-        """The token of each request, at its position of the answer; of the rows that ask a router,
-        or for an entropy, its score and whether that is divergent."""
-        logits = self.head(hidden).float()
-        asked = [row for row, request in enumerate(requests) if request.threshold is not None]
-        every = len(asked) == len(requests)
-        top = self._top(logits if every else logits[asked]).values if asked else None
-        logits.index_fill_(1, self.banned, -torch.inf)
-        chosen = choose(logits, [request.sampling for request in requests], positions)
-        uncertain = _entropies(requests, logits)
-        if top is None:
-            return chosen.tolist(), uncertain
-        assert self.router is not None
-        rows = slice(None) if every else asked
-        at = torch.tensor(positions, device=self.device)[rows]
-        signals = TokenSignals(chosen[rows], top, hidden[rows].float(), at)
-        if self.past is not None:
-            signals = self.past.join([requests[row].session for row in asked], signals)
-        found = self.router.score(signals)
-        told = torch.cat([chosen.double(), found.double()]).tolist()  # waits for the device once
-        tokens, scores = [int(token) for token in told[: len(chosen)]], told[len(chosen) :]
-        limits = torch.tensor([requests[row].threshold for row in asked])
-        away = routed(torch.tensor(scores), limits).tolist()
-        return tokens, uncertain | dict(zip(asked, zip(scores, away, strict=True), strict=True))
 
     def _advance(self, job: Job, token: int, score: float | None, divergent: bool) -> None:
         if job.future.done():  # cancelled by its caller
@@ -452,19 +335,6 @@ class TorchEngine:
             reason = "certain"
         if reason:
             job.future.set_result(Decoded(job.tokens, reason, job.scores))
-
-
-def _entropies(requests: Sequence[Request], logits: torch.Tensor) -> dict[int, tuple[float, bool]]:
-    """Of the rows that ask for it, the entropy over ln(vocabulary), and whether it is too high."""
-    asked = [row for row, r in enumerate(requests) if r.above is not None or r.below is not None]
-    if not asked:
-        return {}
-    entropies = torch.special.entr(logits[asked].softmax(-1)).sum(-1) / math.log(logits.shape[-1])
-    found: dict[int, tuple[float, bool]] = {}
-    for row, entropy in zip(asked, entropies.tolist(), strict=True):
-        bound = requests[row].above
-        found[row] = (entropy, bound is not None and entropy > bound)
-    return found
 
 
 def _common(a: list[int], b: list[int]) -> int:

@@ -1,0 +1,83 @@
+"""Every mistake that can be found before anything expensive is done."""
+
+from __future__ import annotations
+
+from r2r.config import ModelConfig
+from r2r.errors import must_be
+from r2r.pairs import shape_of
+from r2r.policies.query import QUERY_ROUTERS
+from r2r.stages.room import check_room
+from r2r.stages.screen import say
+from r2r.stages.sharing import check_policy
+from r2r.stages.workbench import Workbench
+
+
+def check(bench: Workbench, *, machine: bool = True) -> None:
+    """Find what is wrong with the config's values, by themselves and for this ``machine``;
+    no model, label or router is looked at."""
+    config = bench.config
+    if machine:
+        check_room(config)
+    if machine and config.logger.name == "wandb":
+        from r2r.stages.tracking import check_login
+
+        check_login()
+    if "train" in config.stages:
+        from r2r.training.check import check_trainer
+
+        check_trainer(config.trainer, machine=machine)
+    if "evaluate" in config.stages:
+        from r2r.evaluation.harness import check_benchmark
+
+        check_benchmark(config.benchmark)
+    if not bench.asks_router and config.threshold != "auto":
+        whose = "router=oracle" if bench.oracle else "a policy that asks no router"
+        raise must_be("threshold", f"auto with {whose}", config.threshold)
+    check_policy(config, bench.policy, bench.oracle)
+    if not bench.finished_router and bench.asks_router:
+        bench.check_threshold(bench.router_class.max_score)
+
+
+def preflight(bench: Workbench) -> None:
+    """Find every mistake that can be found before anything expensive is done."""
+    config = bench.config
+    check(bench)
+    if "evaluate" in config.stages and set(QUERY_ROUTERS) & set(config.systems):
+        from r2r.evaluation.harness import check_split
+
+        check_split(config.benchmark, "train")
+    if bench.fleet:
+        bench.fleet.check()
+    for note in bench.pair.notes:  # tokenizers, reserved id, context length were checked
+        say("pair", note)
+    if bench.fleet is None:
+        _check_exact(bench)
+    if config.labeler.labels or (
+        "label" in config.stages and ("train" not in config.stages or bench.needs_labels)
+    ):
+        _ = bench.labels_folder  # the queries can be read, or given labels used
+    if "serve" in config.stages:
+        from r2r.serving.server import api_key, listen
+
+        if bench.oracle:
+            raise must_be("router", "one that reads signals, to be served", "oracle")
+        api_key(config.serve)
+        listen(config.serve).close()
+    scored = "routed" in config.systems and "evaluate" in config.stages
+    needed = scored or "serve" in config.stages
+    missing = needed and "train" not in config.stages
+    if bench.asks_router and (bench.finished_router or missing):
+        _ = bench.threshold  # the router is there, fits the SLM, and has a threshold
+
+
+def _check_exact(bench: Workbench) -> None:
+    """Every model that this run's torch engines would run is one that they run exactly."""
+    from r2r.engines.torch.exact import check_exact
+
+    for name, shape in bench.pair.shapes.items():
+        check_exact(shape, bench.pair.keys[name], bench.pair.context_length)
+    labeler = bench.config.labeler
+    own = labeler.judge.path if not labeler.judge.url else None
+    if "label" in bench.config.stages and labeler.verifier == "judge" and own:
+        shape = shape_of(ModelConfig(path=own), "labeler.judge")
+        check_exact(shape, "labeler.judge", bench.pair.context_length)
