@@ -115,7 +115,8 @@ def engines():
 def test_the_prompts_state_is_the_models_own(engines):
     tokens = [10, 20, 30, 40]
     with torch.inference_mode():
-        out = engines["slm"].model(input_ids=torch.tensor([tokens]), output_hidden_states=True)
+        own = engines["slm"].runner.model
+        out = own(input_ids=torch.tensor([tokens]), output_hidden_states=True)
     state = asyncio.run(PromptState(engines["slm"]).of(tokens))
     assert np.allclose(state, out.hidden_states[-1][0, -1], atol=1e-5)
 
