@@ -16,6 +16,8 @@ def system(accuracy, llm_share, params_b, published_b=None, tokens=90.0) -> dict
         "avg_params_published_b": params_b if published_b is None else published_b,
         "cost": params_b * tokens,
         "output_tokens": tokens,
+        "cut_answers": 7,
+        "cut_share": 7 / 300,
         "seconds": 12.5,
         "tokens_per_s": 2160.4,
     }

@@ -30,8 +30,8 @@ def run(results):
 def test_rows_hold_the_figures_cheapest_first(results):
     found = {row[0]: row[1:] for row in rows(results)}
     assert list(found) == ["SLM", "entropy", "routed", "mid_50%", "LLM"]
-    assert found["routed"] == ("90.1 (86.7–93.4)", "18.2", "360K", "0.24x", "90", "2160")
-    assert found["LLM"] == ("95.3 (91.9–98.6)", "100.0", "1.50M", "1.00x", "90", "2160")
+    assert found["routed"] == ("90.1 (86.7–93.4)", "18.2", "360K", "0.24x", "90", "7", "2160")
+    assert found["LLM"] == ("95.3 (91.9–98.6)", "100.0", "1.50M", "1.00x", "90", "7", "2160")
 
 
 def test_cost_is_left_out_without_the_llm(results):
@@ -73,6 +73,22 @@ def test_terminal_table_fits_80_columns(results):
     assert any("100.0 (100.0–100.0)" in line for line in lines)
 
 
+def test_many_answers_cut_by_their_length_are_told_beside_every_table(run, results, tmp_path):
+    results["systems"]["llm"] |= {"cut_answers": 31, "cut_share": 31 / 300}
+    warning = "warning: 10% of the answers of LLM were cut by their length, and count by what they"
+    assert results_table(results).caption.count("warning") == 1
+    assert warning in results_table(results).caption
+    write_tables([run], points([run]), tmp_path)
+    assert (tmp_path / "table.md").read_text().count(warning) == 1
+    results["systems"]["llm"] |= {"cut_answers": 30, "cut_share": 30 / 300}
+    assert "warning" not in results_table(results).caption
+
+
+def test_results_of_before_cut_answers_were_counted_have_a_dash(results):
+    del results["systems"]["slm"]["cut_answers"], results["systems"]["slm"]["cut_share"]
+    assert [row[-2] for row in rows(results)] == ["-", "7", "7", "7", "7"]
+
+
 def test_verdicts_follow_the_table(results):
     said = "routed is below LLM by 5.0 points (95%: -8.0 to -3.0)"
     assert verdicts(results) == [said]
@@ -85,7 +101,8 @@ def test_markdown_and_latex_hold_every_row_as_it_is(run, tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert "| a\\|b_50% | 50.0 (46.6–53.3) | 50.0 | 1.00M |" in text
     assert (
-        "| mlp @ 0.1 | 90.1 (86.7–93.4) | 18.2 | 360K | 330K | 0.24x | 90 | 2160 | here |" in text
+        "| mlp @ 0.1 | 90.1 (86.7–93.4) | 18.2 | 360K | 330K | 0.24x | 90 | 7 | 2160 | here |"
+        in text
     )
     assert "The paper" not in text  # has no such benchmark
     assert "- mlp @ 0.1 is below LLM by 5.0 points (95%: -8.0 to -3.0)" in text
@@ -111,7 +128,7 @@ def test_a_benchmark_of_the_paper_brings_its_numbers(run, tmp_path):
     assert titles == ["nano on aime (300 problems)", "The paper, aime"]
     write_tables([run], points([run]), tmp_path)
     text = (tmp_path / "table.md").read_text()
-    assert "| R2R (1.5B+32B) | 55 | - | - | 5.80B | - | - | - | [D] |" in text
+    assert "| R2R (1.5B+32B) | 55 | - | - | 5.80B | - | - | - | - | [D] |" in text
 
 
 def test_all_benchmarks_of_the_paper_bring_its_average(run):

@@ -21,6 +21,13 @@ def problem_scores(rows: Iterable[Mapping[str, Any]]) -> dict[Problem, float]:
     return {problem: statistics.fmean(given) for problem, given in scores.items()}
 
 
+def cut_short(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """``cut_answers``: how many the limit of their length has ended, and the ``cut_share`` of all.
+    Such an answer is graded by what it had."""
+    ended = [row["trace"]["finish_reason"] == "length" for row in rows]
+    return {"cut_answers": sum(ended), "cut_share": statistics.fmean(ended) if ended else 0.0}
+
+
 def figures(rows: Rows) -> dict[str, Any]:
     """``accuracy`` over all problems, its ``accuracy_stderr``, ``n`` problems, and the same with
     the averaged stats for each of ``tasks``."""

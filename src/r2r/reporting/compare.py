@@ -16,23 +16,23 @@ from rich.table import Table
 from r2r.records import whole_file
 from r2r.reporting.runs import Point, Run, routed_by, routed_name
 from r2r.reporting.statistics import Estimate, verdict
-from r2r.reporting.tables import accuracy, footnotes, latex, markdown, params, shown, speed
+from r2r.reporting.tables import accuracy, cut, footnotes, latex, markdown, params, shown, speed
 
 COLUMNS = (
-    "System", "Accuracy % (95%)", "LLM %", "Params", "Published", "Cost", "Tokens", "Tok/s",
-    "Source",
+    "System", "Accuracy % (95%)", "LLM %", "Params", "Published", "Cost", "Tokens", "Cut",
+    "Tok/s", "Source",
 )  # fmt: skip
-TERMINAL = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tok/s")
+TERMINAL = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Cut", "Tok/s")
 OURS = "here"
 AVERAGE = "average"  # of all the paper's benchmarks
 LEGEND = (
     "Params: activated per token, rejected drafts and router "
     "included; Published: without them, as the paper counts. Cost: params x tokens, relative to "
-    "the LLM. Tokens: mean per answer."
+    "the LLM. Tokens: mean per answer. Cut: answers that the limit of their length has ended."
 )
 FIGURES = (
     "accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "avg_params_published_b",
-    "cost", "output_tokens", "seconds", "tokens_per_s", "load",
+    "cost", "output_tokens", "cut_answers", "cut_share", "seconds", "tokens_per_s", "load",
 )  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def _row(point: Point, llm_cost: float | None) -> Row:
         "-" if published_b is None else params(published_b),
         f"{figures['cost'] / llm_cost:.2f}x" if llm_cost else "-",
         f"{figures['output_tokens']:.0f}" if "output_tokens" in figures else "-",
+        cut(figures),
         speed(figures),
         OURS,
     )
@@ -127,6 +128,7 @@ def _published(benchmark: str) -> Block:
             f"{system['cost_k'] / llm_cost:.2f}x" if llm_cost else "-",
             "-",
             "-",
+            "-",
             f"[{system['source']}]",
         )
         for system in systems
@@ -137,7 +139,7 @@ def _published(benchmark: str) -> Block:
 
 def notes(points: Sequence[Point]) -> list[str]:
     """What stands below the tables: the columns, and what the marks of the paper's rows mean."""
-    legend = [LEGEND, *footnotes(point.figures for point in points)]
+    legend = [LEGEND, *footnotes((point.label, point.figures) for point in points)]
     if not _known(points):
         return legend
     about = published()

@@ -15,8 +15,8 @@ from r2r.reporting.timed import together
 LEGEND = (
     "LLM forwards, LLM positions (read, prompt included), SLM steps, cut: per token. Params:"
     " activated per token, rejected drafts and router included; published: as the paper counts"
-    " them. Cost: params x tokens, relative to the LLM. Tok/s: all problems at once, on the machine"
-    " that ran them, in one run or the jobs of one sweep."
+    " them. Cost: params x tokens, relative to the LLM. Cut answers: by the limit of their length."
+    " Tok/s: all problems at once, on the machine that ran them, in one run or the jobs of a sweep."
 )
 
 
@@ -100,6 +100,7 @@ def columns(rows: Sequence[Row]) -> dict[str, Cell]:
         "Published": lambda row: params(row.figures["avg_params_published_b"]),
         "Cost": lambda row: f"{row.figures['cost'] / costs[0]:.2f}x" if len(costs) == 1 else "",
         "Tokens": lambda row: f"{row.figures['output_tokens']:.0f}",
+        "Cut answers": lambda row: str(row.figures.get("cut_answers", "")),
         "Tok/s": lambda row: speed(row.figures),
         "Accepted %": lambda row: percent(row.figures.get("acceptance")),
         "Recall %": lambda row: percent(row.validation.get("recall")),

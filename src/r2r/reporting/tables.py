@@ -10,12 +10,14 @@ from rich.table import Table
 from r2r.reporting.runs import Point, routed_by
 from r2r.reporting.statistics import Estimate, verdict
 
-COLUMNS = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tokens", "Tok/s")
+COLUMNS = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tokens", "Cut", "Tok/s")
 SHOWN = {"slm": "SLM", "llm": "LLM"}  # other systems go by their own name
 LEGEND = (
     "Params: activated per token, rejected drafts and router included. "
-    "Cost: params x tokens, relative to the LLM. Tokens: mean per answer."
+    "Cost: params x tokens, relative to the LLM. Tokens: mean per answer. "
+    "Cut: answers that the limit of their length has ended."
 )
+MANY_CUT = 0.1  # of a system's answers: more are worth a warning
 ELSEWHERE = (
     "* answered in another run, with other settings or on another machine: its speed does not "
     "compare (force=true with the stages evaluate and report times all anew)."
@@ -30,16 +32,34 @@ def speed(figures: Mapping[str, Any]) -> str:
     return f"{figures['tokens_per_s']:.0f}"
 
 
-def footnotes(every: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What the stars in these systems' figures mean, where there are any, and how busy the machine
-    was while it was timed."""
-    figures = list(every)
+def cut(figures: Mapping[str, Any]) -> str:
+    """How many answers their length has cut; a dash in results of before it was counted."""
+    return f"{figures['cut_answers']:,}" if "cut_answers" in figures else "-"
+
+
+def cut_warning(system: str, figures: Mapping[str, Any]) -> str | None:
+    """What is to be said where more than one answer in ten was cut by its length."""
+    share = figures.get("cut_share", 0.0)
+    if share <= MANY_CUT:
+        return None
+    return (
+        f"warning: {100 * share:.0f}% of the answers of {shown(system)} were cut by their length, "
+        "and count by what they had (benchmark.max_new_tokens)"
+    )
+
+
+def footnotes(every: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """What is to be said below the figures of some systems, each with its label: what stars mean,
+    where there are any, how busy the machine was while it was timed, whose answers were cut too
+    often."""
+    every = list(every)
+    figures = [of for _, of in every]
     found = [ELSEWHERE] if any(speed(each) == "*" for each in figures) else []
     loads = [f["load"] for f in figures if "load" in f and f.get("tokens_per_s") is not None]
     if loads:
         busy = " to ".join(dict.fromkeys(f"{load:.1f}" for load in (min(loads), max(loads))))
         found.append(f"Tok/s: at a load average of {busy}.")
-    return found
+    return [*found, *filter(None, (cut_warning(label, of) for label, of in every))]
 
 
 def shown(system: str) -> str:
@@ -91,6 +111,7 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             params(system["avg_params_b"]),
             relative,
             f"{system['output_tokens']:.0f}",
+            cut(system),
             speed(system),
         )
 
@@ -116,9 +137,10 @@ def results_table(results: dict[str, Any]) -> Table:
     """The table for a terminal; fits 80 columns."""
     table = Table(
         title=title(results),
-        caption="\n".join([LEGEND, *footnotes(results["systems"].values()), *verdicts(results)]),
+        caption="\n".join([LEGEND, *footnotes(results["systems"].items()), *verdicts(results)]),
         title_justify="left",
         caption_justify="left",
+        padding=(0, 1, 0, 0),  # nine columns in 80
     )
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "System" else "right")

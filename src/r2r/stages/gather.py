@@ -126,7 +126,7 @@ class Gather(Callback):
             " bootstrap over problems.",
             report.table(rows),
             report.LEGEND,
-            *footnotes(row.figures for row in rows),
+            *footnotes((row.label, row.figures) for row in rows),
         ]
         said = report.claims(rows, self.claims, first["seed"])
         parts += ["\n".join(f"- {line}" for line in said)] if said else []

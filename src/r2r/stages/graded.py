@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from r2r.chat import render
 from r2r.costs import Params, summary, trace_stats
+from r2r.evaluation.figures import cut_short
 from r2r.journal import Journal, forget
 from r2r.policies.base import Generator
 from r2r.policies.saved import Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
@@ -49,6 +51,8 @@ def graded(bench: Workbench, system: str, split: str = "test", make: Make | None
         accuracy, share = 100 * metrics["accuracy"], 100 * metrics["llm_share"]
         on = "" if split == "test" else f" on {split}"
         say("evaluate", f"{system}{on}: accuracy {accuracy:.1f}%, LLM share {share:.1f}%", reused)
+        if warning := cut_warning(system, cut_short(read_samples(folder))):
+            say("evaluate", warning)
     return folder
 
 

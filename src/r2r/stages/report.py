@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r2r.errors import must_be
-from r2r.evaluation.figures import problem_scores
+from r2r.evaluation.figures import cut_short, problem_scores
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.compare import tables
@@ -50,7 +50,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
             )
         bench.use(key)
         found[system] = read_json(folder / MANIFEST)["metrics"] | {"answers": folder.name}
-        found[system] |= _timed(bench, system, folder)
+        found[system] |= _timed(bench, system, folder) | cut_short(read_samples(folder))
     compared = _compared(bench, found)
     on_labels = "routed" in found and bench.asks_router
     return {
