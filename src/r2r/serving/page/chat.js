@@ -50,7 +50,7 @@ const showThreshold = () => {
   $("recall").hidden = !model.recalls;
   if (!model.recalls) return;
   const { recall, threshold: at } = model.recalls;
-  const kept = Math.max(0, ...recall.filter((_, i) => at[i] >= threshold));
+  const kept = Math.max(0, ...recall.filter((_, i) => at[i] >= threshold - 1e-9));
   $("recall").textContent =
     `Hands the LLM ${Math.round(100 * kept)} of 100 tokens that decide (on validation labels).`;
 };
