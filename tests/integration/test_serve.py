@@ -80,6 +80,28 @@ def test_what_is_streamed_is_what_the_generator_writes(outputs, url):
         assert usage["prompt_tokens"] == len(prompt)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_checking_takes_is_in_the_usage(outputs, stream):
+    """The LLM's readings count, and tokens that were cut: the steps alone do not tell of them."""
+    options = ["policy=check", "policy.every=8", "threshold=0.3", "stages=[serve]"]
+    parts = bench(outputs, *options)
+    generator, params = make_generator(parts, "routed")
+    asked = Prompt(parts.pair.encode(QUESTION), Sampling(60))
+    expected = trace_stats(generator.generate([asked])[0], params)
+    body = {"model": "nano", "messages": [{"role": "user", "content": QUESTION}],
+            "temperature": 0, "max_tokens": 60, "n": 2}  # fmt: skip
+    with live(*offer(bench(outputs, *options))) as (address, _):
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none")
+        if stream:
+            wants = {"stream": True, "stream_options": {"include_usage": True}}
+            usage = list(client.chat.completions.create(**body, **wants))[-1].usage
+        else:
+            usage = client.chat.completions.create(**body).usage
+    told = usage.model_dump()
+    assert told["avg_params_b"] == pytest.approx(expected["avg_params_b"])
+    assert told["slm_tokens"] == 2 * expected["slm_tokens"]
+
+
 @pytest.mark.slow
 def test_many_clients_of_which_a_third_leaves(url):
     result = asyncio.run(soak(url, clients=32, seconds=3, leaving=1 / 3))

@@ -38,14 +38,15 @@ class Answers:
         self.prompt_tokens = sum(len(prompt) for prompt in prompts)
         self.choices = len(prompts) * (request.n or 1)
         self.parted = [Reasoning(*think) for _ in range(self.choices)]
-        self.forwards = Forwards.of([])  # of all parts so far
+        self.forwards = [Forwards.of([])] * self.choices  # of all parts so far
         self.id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self.created = int(time.time())
 
     def usage(self) -> dict[str, Any]:
         """OpenAI's counts, who wrote how much, and the average activated params in billions; of
-        all parts so far."""
-        forwards = self.forwards
+        all parts so far. What a policy's models did beyond writing counts once an answer is whole.
+        """
+        forwards = sum(self.forwards, Forwards.of([]))
         shares = forwards.shares(self.params)
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -137,7 +138,10 @@ class Answers:
         return [*usage, b"data: [DONE]\n\n"]
 
     def _count(self, part: Part) -> None:
-        self.forwards += Forwards.of([Trace([], [piece.step for piece in part.pieces])])
+        if part.whole is not None:
+            self.forwards[part.index] = Forwards.of([part.whole])
+        else:
+            self.forwards[part.index] += Forwards.of([Trace([], [p.step for p in part.pieces])])
 
     def _chunk(self, index: int, said: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": index, **said, "logprobs": None, "finish_reason": finish}

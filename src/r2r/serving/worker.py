@@ -23,11 +23,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """News of one answer: its next pieces, and with the last of them how it ended."""
+    """News of one answer: its next pieces, and with the last of them all of it."""
 
     index: int
     pieces: list[Piece]
-    finish_reason: FinishReason | None = None
+    whole: Trace | None = None
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """How it ended; None while it goes on."""
+        return self.whole and self.whole.finish_reason
 
 
 class Worker:
@@ -159,7 +164,7 @@ class Worker:
                     trace = await self._answer(by, prompt, heard)
                 finally:
                     self.running -= 1
-            news.put_nowait(Part(index, text.end(), trace.finish_reason))
+            news.put_nowait(Part(index, text.end(), trace))
         except Exception as error:  # the request fails, the server goes on
             log.error("an answer failed", exc_info=error)
             status = 503 if isinstance(error, EngineFailed) else 500  # 503: its server is down
