@@ -74,9 +74,9 @@ class Nano:
             delay=delay, stream_interval=3, keeps=name == "llm",
         )  # fmt: skip
 
-    def routed(self, slm, llm, threshold=0.5, concurrency=48):
+    def routed(self, slm, llm, threshold=0.5, concurrency=48, policy=R2R()):  # noqa: B008
         return Routed(
-            policy=R2R(), slm=slm, llm=llm, threshold=threshold, tokenizer=self.tokenizer,
+            policy=policy, slm=slm, llm=llm, threshold=threshold, tokenizer=self.tokenizer,
             context=self.pair.context_length, concurrency=concurrency,
             eos_ids=frozenset(self.pair.eos_ids),
         )  # fmt: skip

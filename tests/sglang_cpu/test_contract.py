@@ -199,6 +199,49 @@ def test_a_text_is_read(nano, engines, prompt, first):
         assert torch.allclose(read.signals.hidden[row], hidden, atol=1e-4)
 
 
+def test_given_tokens_are_judged_whatever_was_read_before(nano, engines, prompt):
+    """Nothing, all of it, or the same up to a place from which on it was cut; drawn or greedy."""
+    mine, other = (expected(nano, name, prompt, 40)[:12] for name in ("slm", "llm"))
+
+    async def judged(answer, start, sampling):
+        return await engines[1].verify(Request(prompt, answer, 0, sampling), start)
+
+    for sampling in (Sampling(), Sampling(temperature=1.0, seed=5)):
+        for answer, start in ((mine, 0), (mine, 0), (mine, 7), (other, 3), (mine[:5], 5)):
+            found = asyncio.run(judged(answer, start, sampling))
+            assert len(found.choices) == len(answer) - start + 1
+            for number, choice in enumerate(found.choices):
+                before = answer[: start + number]
+                asked = Request(prompt, before, 1, sampling)
+                assert choice == asyncio.run(engines[1].next_token(asked))
+                if start + number == len(answer):
+                    continue
+                logits = next_logits(nano.llm, [*prompt, *before])[0].clone()
+                logits[nano.pair.route_id] = -torch.inf
+                given = logits[answer[start + number]]
+                ratio, logprob = (given - logits.max()).exp(), given - logits.logsumexp(-1)
+                assert found.ratios[number] == pytest.approx(ratio.item(), abs=1e-5)
+                assert found.logprobs[number] == pytest.approx(logprob.item(), abs=1e-3)
+
+
+def test_a_models_own_entropy_ends_a_turn(nano, engines, prompt):
+    """Above a bound the token is a draft; below another it is the last; else there is none."""
+    whole = expected(nano, "llm", prompt, 30)
+    decoded = asyncio.run(engines[1].decode(Request(prompt, [], 30, above=2.0, below=-1.0)))
+    assert decoded.tokens == whole and len(decoded.scores) == len(whole)
+    highest, lowest = max(decoded.scores), min(decoded.scores)
+    first, last = decoded.scores.index(highest), decoded.scores.index(lowest)
+    above, below = (Request(prompt, [], 30, above=highest * 0.99),
+                    Request(prompt, [], 30, below=lowest + (highest - lowest) * 1e-6))  # fmt: skip
+    unsure, sure = asyncio.run(engines[1].decode(above)), asyncio.run(engines[1].decode(below))
+    assert (unsure.tokens, unsure.reason, unsure.draft) == (
+        whole[:first], "divergent", whole[first],
+    )  # fmt: skip
+    assert unsure.draft_score == pytest.approx(highest, abs=1e-5)
+    assert sure.reason == "certain" and sure.tokens == whole[: len(sure.tokens)]
+    assert len(sure.tokens) <= last + 1
+
+
 def test_a_cancelled_request_leaves_the_engine_free(nano, engines, prompt):
     async def cancelled():
         heard = asyncio.Event()

@@ -91,10 +91,6 @@ def test_a_policys_mistake_is_named(overrides, told):
     [
         (["policy=speculative", "threshold=0.5"],
          "threshold must be auto with a policy that asks no router, got 0.5"),
-        (["policy=check", "engine=sglang"],
-         "engine must be torch for policy=check, which lets the LLM verify, got 'sglang'"),
-        (["policy=lossy", "engine=sglang_remote", "engine.sglang.slm.url=http://a",
-          "engine.sglang.llm.url=http://b"], "engine must be torch for policy=lossy"),
         (["policy=speculative", "stages=[serve]"], "policy must be one that asks a router"),
         (["policy=check", "router=oracle"], "policy must be r2r with router=oracle"),
     ],

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from r2r.trace import TokenSignals
 
 ENGINE_VERSION = 1  # what a model's greedy tokens and its readings are, whichever engine runs it
-WHOLE = ("torch",)  # engines, by engine.name, that can ``verify`` and know entropies
 EndReason = Literal["divergent", "certain", "eos", "stop", "budget"]
 
 
@@ -62,6 +61,16 @@ class Request:
     below: float | None = None
     stop: StopCheck | None = None
     on_tokens: Callable[[list[int], list[float]], None] | None = None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the model's own entropy decides anything."""
+        return self.above is not None or self.below is not None
+
+    @property
+    def scored(self) -> bool:
+        """Whether tokens get scores."""
+        return self.threshold is not None or self.unsure
 
 
 @dataclass(slots=True)
@@ -120,7 +129,7 @@ class Engine(Protocol):
     async def verify(self, request: Request, start: int) -> Verified:
         """What this model thinks of ``request.answer[start:]``, in one reading of what is new.
 
-        ``budget``, ``threshold`` and ``stop`` are ignored. Not every engine can (``WHOLE``).
+        ``budget``, ``threshold`` and ``stop`` are ignored.
         """
         ...
 

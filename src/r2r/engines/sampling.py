@@ -1,8 +1,9 @@
-"""Drawing the next token from logits, the same way in every engine and batch."""
+"""The next token from logits, and how sure it is, the same way in every engine and batch."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 
@@ -39,3 +40,9 @@ def _draw(logits: torch.Tensor, sampling: Sampling, position: int) -> torch.Tens
     mass = total[kept][-1]
     index = int((total[kept] <= uniform(sampling.seed, position) * mass).sum())
     return order[min(index, int(kept.sum()) - 1)]
+
+
+def entropies(logits: torch.Tensor) -> torch.Tensor:
+    """Entropies [batch] of the next token for logits [batch, vocab], before temperature, relative
+    to that of a uniform distribution: 0 to 1."""
+    return torch.special.entr(logits.softmax(-1)).sum(-1) / math.log(logits.shape[-1])

@@ -20,7 +20,6 @@ class Check(Policy):
     """
 
     routes = cuts = True
-    needs = "lets the LLM verify"
     accept: Acceptance
 
     def __init__(self, *, every: int, accept: Acceptance):

@@ -14,8 +14,6 @@ class RStitch(Policy):
     ``hand_over`` and ``hand_back`` may differ. R-Stitch+, which learns when, is not built.
     """
 
-    needs = "reads entropies"
-
     def __init__(self, *, hand_over: float, hand_back: float):
         self.hand_over, self.hand_back = hand_over, hand_back
 

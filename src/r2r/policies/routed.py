@@ -18,15 +18,13 @@ ROUTED_VERSION = 1  # what a policy sees of an answer, and what an answer takes
 class Policy(ABC):
     """How two models share an answer, from one request's point of view; engines batch.
 
-    ``routes``: it asks the run's router, by the threshold. ``needs``: what of it not every engine
-    can (``engines.base.WHOLE``), in words.
-    ``cuts``: tokens that the router has scored may be taken back. ``accept``: its test, if any. An
-    instance serves all answers at once: what belongs to one of them stays in ``write``.
+    ``routes``: it asks the run's router, by the threshold. ``cuts``: tokens that the router has
+    scored may be taken back. ``accept``: its test, if any. An instance serves all answers at once:
+    what belongs to one of them stays in ``write``.
     """
 
     version: ClassVar[int] = 1  # raised whenever it writes something else than before
     routes: ClassVar[bool] = False
-    needs: ClassVar[str] = ""
     cuts: ClassVar[bool] = False
     accept: Acceptance | None = None
 

@@ -18,7 +18,6 @@ class Speculative(Policy):
     With ``Ratio`` it is lossy: other tokens pass where the LLM finds them likely enough.
     """
 
-    needs = "lets the LLM verify"
     accept: Acceptance
 
     def __init__(self, *, draft_tokens: int, accept: Acceptance):

@@ -14,8 +14,6 @@ class Glimpse(Policy):
     to its end. A step ends with the token behind which stands ``ends``.
     """
 
-    needs = "reads entropies"
-
     def __init__(self, *, entropy: float, ends: str):
         self.entropy, self.ends = entropy, ends
 
@@ -38,8 +36,6 @@ class SpecReason(Policy):
     step stays where that is at least ``least``. A step ends with the token behind which stands
     ``ends``; none is streamed before it is scored.
     """
-
-    needs = "lets the LLM verify"
 
     def __init__(self, *, least: float, ends: str):
         self.least, self.ends = least, ends

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from r2r.config import Config
-from r2r.engines.base import WHOLE
 from r2r.errors import must_be
 from r2r.policies.acceptance import Exact
 from r2r.policies.r2r import R2R
@@ -26,8 +25,6 @@ def check_policy(config: Config, policy: Policy, oracle: bool) -> None:
         if config.benchmark.temperature:
             wanted = "0 for SGLang's speculative decoding"
             raise must_be("benchmark.temperature", wanted, config.benchmark.temperature)
-    elif policy.needs and engine.name not in WHOLE:
-        raise must_be("engine", f"torch for policy={name}, which {policy.needs}", engine.name)
 
 
 def drafts_in_server(config: Config, policy: Policy) -> int | None:

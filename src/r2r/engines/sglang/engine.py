@@ -17,7 +17,7 @@ from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling, Ver
 from r2r.engines.sglang.client import Client
 from r2r.engines.sglang.delay import Delay, Gate, measure
 from r2r.engines.sglang.server import Server
-from r2r.errors import EngineFailed, must_be
+from r2r.errors import EngineFailed
 from r2r.trace import TokenSignals
 
 READ = 2048  # positions whose signals come in one message
@@ -80,7 +80,7 @@ class SGLangEngine:
         if request.threshold is not None and self.digest is None:
             raise ValueError("a threshold needs an engine with a router")
         async with self._under_way():
-            if request.threshold is not None and request.answer:
+            if request.scored and request.answer:
                 await self._company()
             return await self._write(request)
 
@@ -92,7 +92,11 @@ class SGLangEngine:
             return (await self._write(one, session)).tokens[0]
 
     async def verify(self, request: Request, start: int) -> Verified:
-        raise must_be("engine", "torch for a policy that lets the LLM verify", "sglang")
+        text, first = [*request.prompt, *request.answer], len(request.prompt) + start - 1
+        wish = _wish(request.sampling, request.prompt) | {"judge_from": first}
+        async with self._under_way():
+            await self._company()
+            return Verified(**await self._reading(text, first, wish, "r2r_judged"))
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
         end = len(tokens) - 1
@@ -126,8 +130,12 @@ class SGLangEngine:
             wish = _wish(request.sampling, request.prompt)
             if request.threshold is not None:
                 wish["threshold"] = request.threshold
+            if request.unsure:
+                wish["above"] = request.above
             left = request.budget - len(writing.tokens)
-            return self._body([*request.prompt, *writing.answer], left, wish)
+            # Where a token may be the last for what it is, none should be written behind it.
+            interval = self.stream_interval if request.below is None else 1
+            return self._body([*request.prompt, *writing.answer], left, wish, interval)
 
         messages = self.client.messages(body, session=session)
         async with contextlib.aclosing(messages):
@@ -139,7 +147,7 @@ class SGLangEngine:
 
     def _take(self, writing: Writing, tokens: list[int], told: dict[str, Any]) -> Decoded | None:
         """Add what came; how the request ended, if it did."""
-        scored = writing.request.threshold is not None
+        scored = writing.request.scored
         if scored and SCORED[0] not in told:
             raise EngineFailed(f"{self.client}: its routing plug-in is not active")
         scores, drafts = (told[key] if scored else [None] * len(tokens) for key in SCORED)
@@ -166,24 +174,33 @@ class SGLangEngine:
             return "eos"
         if request.stop is not None and request.stop(writing.answer):
             return "stop"
-        return "budget" if len(writing.tokens) == request.budget else None
+        if len(writing.tokens) == request.budget:
+            return "budget"
+        sure = request.below is not None and writing.scores[-1] < request.below
+        return "certain" if sure else None
 
     async def _read(self, text: list[int], first: int) -> tuple[torch.Tensor, ...]:
-        """Signals from position ``first`` of ``text`` on. Asking for log-probabilities keeps the
-        server from taking these positions out of its cache unread."""
+        """Signals from position ``first`` of ``text`` on."""
         wish = _wish(Sampling(), text) | {"read_from": first}
+        return _unpacked(await self._reading(text, first, wish, "r2r_read"))
+
+    async def _reading(self, text: list[int], first: int, wish: dict[str, Any], key: str) -> Any:
+        """What ``wish`` wants told under ``key`` of positions from ``first`` of ``text`` on. Asking
+        for log-probabilities keeps the server from taking these out of its cache unread."""
         logprobs = {"return_logprob": True, "logprob_start_len": first}
 
         def body() -> dict[str, Any]:
             return self._body(text, 1, wish) | logprobs
 
         async with contextlib.aclosing(self.client.messages(body)) as messages:
-            packed = (await anext(messages))["meta_info"].get("r2r_read")
-        if packed is None:
+            told = (await anext(messages))["meta_info"].get(key)
+        if told is None:
             raise EngineFailed(f"{self.client}: its plug-in is not active")
-        return _unpacked(packed[0])
+        return told[0]
 
-    def _body(self, text: list[int], budget: int, wish: dict[str, Any]) -> dict[str, Any]:
+    def _body(
+        self, text: list[int], budget: int, wish: dict[str, Any], interval: int | None = None
+    ) -> dict[str, Any]:
         # With our plug-in SGLang is greedy: the draw is made as in every other engine.
         drawn = {"temperature": 0, "custom_params": {"r2r": wish}}
         if not self.plugged:
@@ -194,7 +211,7 @@ class SGLangEngine:
             "sampling_params": {
                 "max_new_tokens": budget,
                 "stop_token_ids": stops,
-                "stream_interval": self.stream_interval,
+                "stream_interval": interval or self.stream_interval,
             }
             | drawn,
         }

@@ -1,10 +1,11 @@
-"""What runs inside an SGLang server (entry point ``sglang.srt.plugins``): routing, and reading.
+"""What runs inside an SGLang server (entry point ``sglang.srt.plugins``): routing and reading.
 
 A server is one of ours where its model config carries ``r2r`` (``--json-model-override-args``, made
 by ``server.command``). A request is one of ours where its ``custom_params`` do: SGLang is asked to
 be greedy, and the draw, the router's score and the decision are made here, after the forward and
-outside of any CUDA graph. Where the LLM is to write, the sampled token is replaced by the route
-id, which is a stop token of the request. Scores and drafts go back in its ``meta_info``.
+outside of any CUDA graph. Where the other model is to write, for the router's score or the model's
+own entropy, the sampled token is replaced by the route id, which is a stop token of the request.
+Scores, drafts, and what is thought of given tokens go back in its ``meta_info``.
 """
 
 # pyright: reportMissingImports=false
@@ -13,8 +14,9 @@ id, which is a stop token of the request. Scores and drafts go back in its ``met
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sglang.srt.runtime_context import get_parallel
 
 from r2r.engines.base import Sampling
-from r2r.engines.sampling import choose
+from r2r.engines.judged import Judged, judge
+from r2r.engines.sampling import choose, entropies
 from r2r.engines.slices import slices
 from r2r.errors import must_be
 from r2r.routers.base import Router, routed
@@ -35,6 +38,7 @@ from r2r.routers.published import load_published
 from r2r.trace import TOP_K, TokenSignals
 
 KEY = "r2r"
+Found = tuple[torch.Tensor, torch.Tensor]  # scores [rows], and whether those are the other model's
 
 
 def register() -> None:
@@ -98,32 +102,27 @@ class Routing:
 
     @torch.inference_mode()
     def sample(self, original: Callable[[], torch.Tensor], output: Any, forward: Any):
-        """The next tokens [rows], route ids where the LLM is to write."""
+        """The next tokens [rows], route ids where the other model is to write."""
         logits = output.next_token_logits
         reqs, wishes = getattr(forward, KEY, ([], []))
-        asked = [bool(wish) and "threshold" in wish for wish in wishes]
-        scorer = self.router if any(asked) else None
-        top = None if scorer is None else _top(logits)
+        routing = any(wish and "threshold" in wish for wish in wishes)
+        top = _top(logits).values.float() if routing else None
         self._ban(logits)
         if not wishes:
             return original()
         self._read(reqs, wishes, output, forward)
+        unsure = self._unsure(wishes, logits)
         drawn = self._draw(wishes, logits, forward)
         tokens = original()
         if drawn is not None:
             tokens = torch.where(drawn < 0, tokens, drawn.to(tokens.dtype))
-        scores, written = None, tokens
-        if scorer is not None and top is not None:
-            limits = torch.tensor(
-                [w["threshold"] if a else 0.0 for w, a in zip(wishes, asked, strict=True)]
-            )
-            starts = torch.tensor([wish["prompt"] if wish else 0 for wish in wishes])
-            positions = forward.seq_lens[: len(wishes)].long() - starts.to(self.device)
+        scores, away = unsure or (None, None)
+        if self.router is not None and top is not None:
+            positions = self._positions(wishes, forward)
             hidden = _last_rows(output.hidden_states, forward).float()
-            signals = TokenSignals(tokens.long(), top.values.float(), hidden, positions)
-            scores = scorer.score(signals)
-            away = routed(scores, limits.to(self.device)) & torch.tensor(asked, device=self.device)
-            written = tokens.masked_fill(away, self.route_id)
+            signals = TokenSignals(tokens.long(), top, hidden, positions)
+            scores, away = self._divergent(wishes, signals, unsure)
+        written = tokens if away is None else tokens.masked_fill(away, self.route_id)
         if get_parallel().tp_size > 1:  # last bits differ from rank to rank, decisions must not
             written = get_parallel().tp_group.broadcast(written.contiguous())
         told = Told(wishes, (self.digest, self.route_id), tokens, scores)
@@ -131,6 +130,39 @@ class Routing:
             output.auxiliary_device_output, told
         )
         return written
+
+    def _positions(self, wishes: Sequence[Any], forward: Any) -> torch.Tensor:
+        """Tokens of each answer [rows] before the one that is written."""
+        starts = torch.tensor([wish["prompt"] if wish else 0 for wish in wishes])
+        return forward.seq_lens[: len(wishes)].long() - starts.to(self.device)
+
+    def _divergent(
+        self, wishes: Sequence[Any], signals: TokenSignals, unsure: Found | None
+    ) -> Found:
+        """The router's, where it is asked; in the other rows what is ``unsure``."""
+        assert self.router is not None
+        scores = self.router.score(signals)
+        limits = [wish["threshold"] if wish and "threshold" in wish else None for wish in wishes]
+        asked = torch.tensor([limit is not None for limit in limits], device=self.device)
+        bounds = torch.tensor([limit or 0.0 for limit in limits], device=self.device)
+        away = routed(scores, bounds) & asked
+        if unsure is None:
+            return scores, away
+        entropy, uncertain = unsure
+        return torch.where(asked, scores, entropy.to(scores.dtype)), away | uncertain
+
+    def _unsure(self, wishes: Sequence[Any], logits: torch.Tensor) -> Found | None:
+        """The entropies of the rows that ask for them, and whether they are too high."""
+        rows = [row for row, wish in enumerate(wishes) if wish and "above" in wish]
+        if not rows:
+            return None
+        found = entropies(logits[rows].float())
+        limits = [wishes[row]["above"] for row in rows]
+        bounds = found.new_tensor([math.inf if limit is None else limit for limit in limits])
+        scores = found.new_zeros(len(wishes))
+        away = torch.zeros(len(wishes), dtype=torch.bool, device=logits.device)
+        scores[rows], away[rows] = found, found > bounds
+        return scores, away
 
     def _ban(self, logits: torch.Tensor) -> None:
         logits[:, self.tokens :] = -torch.inf
@@ -143,23 +175,18 @@ class Routing:
         if not rows:
             return None
         lengths = forward.seq_lens.tolist()
-        samplings = [
-            Sampling(
-                temperature=wishes[row]["temperature"],
-                top_p=wishes[row]["top_p"],
-                seed=wishes[row]["seed"],
-            )
-            for row in rows
-        ]
+        samplings = [_sampling(wishes[row]) for row in rows]
         positions = [lengths[row] - wishes[row]["prompt"] for row in rows]
         drawn = torch.full((len(wishes),), -1, dtype=torch.long, device=logits.device)
         drawn[rows] = choose(logits[rows].float(), samplings, positions)
         return drawn
 
     def _read(self, reqs: Sequence[Any], wishes: Sequence[Any], output: Any, forward: Any) -> None:
-        """Keep the signals of positions from ``read_from`` on with their request."""
+        """Keep with their request the signals of positions from ``read_from`` on, or what is
+        thought of the tokens behind those from ``judge_from`` on."""
         if not forward.forward_mode.is_extend():
             return
+        judging: list[tuple[Judged, range, int]] = []
         first = 0
         lengths, prefixes = forward.extend_seq_lens_cpu, forward.extend_prefix_lens_cpu
         for req, wish, length, prefix in zip(reqs, wishes, lengths, prefixes, strict=True):
@@ -171,14 +198,33 @@ class Routing:
                     self._signals(hidden[rows], forward)
                     for rows in slices(len(hidden), self.vocabulary)
                 ]
+            if wish and "judge_from" in wish:
+                skipped = min(length, max(0, wish["judge_from"] - prefix))
+                req.r2r_judged = getattr(req, "r2r_judged", None) or Judged(
+                    req.origin_input_ids, wish["prompt"], wish["judge_from"], _sampling(wish)
+                )
+                rows = range(first + skipped, first + length)
+                judging.append((req.r2r_judged, rows, prefix + skipped))
             first += length
+
+        def logits_of(hidden: torch.Tensor) -> torch.Tensor:
+            logits = self._logits(hidden, forward)
+            self._ban(logits)
+            return logits
+
+        if judging:
+            judge(judging, output.hidden_states, logits_of)
+
+    def _logits(self, hidden: torch.Tensor, forward: Any) -> torch.Tensor:
+        """Raw logits [n, vocab] of hidden states [n, hidden]."""
+        metadata = LogitsMetadata.from_forward_batch(forward)
+        return self.model.logits_processor._get_logits(
+            hidden, self.model.lm_head, metadata, use_logits_buffer=False
+        ).float()
 
     def _signals(self, hidden: torch.Tensor, forward: Any) -> tuple[torch.Tensor, ...]:
         """Of hidden states [n, hidden]: argmax [n], raw top-k values and ids [n, k], hidden."""
-        metadata = LogitsMetadata.from_forward_batch(forward)
-        logits = self.model.logits_processor._get_logits(
-            hidden, self.model.lm_head, metadata, use_logits_buffer=False
-        ).float()
+        logits = self._logits(hidden, forward)
         top = _top(logits)
         self._ban(logits)
         parts = (logits.argmax(-1), top.values, top.indices, hidden.float())
@@ -207,15 +253,21 @@ class Told:
             if not wish or commit is None:
                 continue
             told: dict[str, Any] = {}
-            if "threshold" in wish:
+            if "threshold" in wish or "above" in wish:
                 told |= {"r2r_score": score, "r2r_draft": draft}
             if "probe" in wish:
                 told["r2r_router"], told["r2r_route"] = self.about
             if "read_from" in wish:
                 told["r2r_read"] = _packed(req.r2r_read)
+            if "judge_from" in wish:
+                told["r2r_judged"] = asdict(req.r2r_judged.found)
             req.customized_info = req.customized_info or {}
             for key, value in told.items():
                 req.customized_info.setdefault(key, []).append(value)
+
+
+def _sampling(wish: dict[str, Any]) -> Sampling:
+    return Sampling(temperature=wish["temperature"], top_p=wish["top_p"], seed=wish["seed"])
 
 
 def _packed(parts: Sequence[tuple[torch.Tensor, ...]]) -> dict[str, Any]:

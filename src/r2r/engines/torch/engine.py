@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from r2r.engines.base import Decoded, Prefill, Request, Verified
+from r2r.engines.judged import Judged, judge
 from r2r.engines.slices import slices
 from r2r.engines.torch.attention import Layout, width_class
 from r2r.engines.torch.cache import SlotCache
 from r2r.engines.torch.delay import derived
-from r2r.engines.torch.judged import Judged, judge
 from r2r.engines.torch.runner import Runner
 from r2r.engines.torch.slots import Slot, Slots
 from r2r.routers.base import Router
@@ -127,7 +127,8 @@ class TorchEngine:
 
     async def verify(self, request: Request, start: int) -> Verified:
         job = self._job(request)
-        job.judged = Judged(request, job.text, len(request.prompt) + start - 1)
+        prompt = len(request.prompt)
+        job.judged = Judged(job.text, prompt, prompt + start - 1, request.sampling)
         return await self._submit(job)
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:

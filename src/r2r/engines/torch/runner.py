@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from r2r.engines.base import Request
-from r2r.engines.sampling import choose
+from r2r.engines.sampling import choose, entropies
 from r2r.engines.slices import slices
 from r2r.engines.torch.attention import NAME, Layout, Running
 from r2r.engines.torch.cache import SlotCache
@@ -160,12 +159,11 @@ class Runner:
 
 def _entropies(requests: Sequence[Request], logits: torch.Tensor) -> dict[int, tuple[float, bool]]:
     """Of the rows that ask for it, the entropy over ln(vocabulary), and whether it is too high."""
-    asked = [row for row, r in enumerate(requests) if r.above is not None or r.below is not None]
+    asked = [row for row, request in enumerate(requests) if request.unsure]
     if not asked:
         return {}
-    entropies = torch.special.entr(logits[asked].softmax(-1)).sum(-1) / math.log(logits.shape[-1])
     found: dict[int, tuple[float, bool]] = {}
-    for row, entropy in zip(asked, entropies.tolist(), strict=True):
+    for row, entropy in zip(asked, entropies(logits[asked]).tolist(), strict=True):
         bound = requests[row].above
         found[row] = (entropy, bound is not None and entropy > bound)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from r2r.engines.base import Request, Verified
+from r2r.engines.base import Sampling, Verified
 from r2r.engines.sampling import choose
 
 AT_ONCE = 256  # positions whose logits are there at the same time
@@ -15,11 +15,15 @@ AT_ONCE = 256  # positions whose logits are there at the same time
 
 @dataclass(slots=True)
 class Judged:
-    """What was found so far of a text, whose tokens behind position ``start`` are given."""
+    """What was found so far of a text, whose tokens behind position ``start`` are given.
 
-    request: Request
-    text: list[int]
+    ``prompt``: its first tokens, before the answer that is drawn as ``sampling`` says.
+    """
+
+    text: Sequence[int]
+    prompt: int
     start: int
+    sampling: Sampling
     found: Verified = field(default_factory=lambda: Verified([], [], []))
 
 
@@ -50,10 +54,8 @@ def judge(
         of_given = logits.gather(1, torch.tensor(given, device=logits.device)[:, None])[:, 0]
         ratios = (of_given - logits.amax(-1)).exp()
         logprobs = of_given - logits.logsumexp(-1)
-        in_answer = [
-            at + 1 - len(each.request.prompt) for each, at in zip(texts, places, strict=True)
-        ]
-        choices = choose(logits, [each.request.sampling for each in texts], in_answer)
+        in_answer = [at + 1 - each.prompt for each, at in zip(texts, places, strict=True)]
+        choices = choose(logits, [each.sampling for each in texts], in_answer)
         table = torch.stack([ratios.double(), logprobs.double(), choices.double()], dim=1).tolist()
         for each, more, (ratio, logprob, choice) in zip(texts, followed, table, strict=True):
             each.found.choices.append(int(choice))

@@ -1,0 +1,96 @@
+"""Policies on real SGLang servers: what tests/contract/test_policies.py wants of each, beside the
+torch engine, whose answers are those of the slow loops."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from r2r.policies.build import build_policy
+from r2r.stages.compose import compose
+
+OPTIONS = {
+    "r2r": ["policy=r2r"],
+    "check": ["policy=check", "policy.every=6"],
+    "lossy": ["policy=lossy", "policy.draft_tokens=4"],
+    "r_stitch": ["policy=r_stitch"],
+    "glimpse": ["policy=glimpse"],
+    "spec_reason": ["policy=spec_reason"],
+}
+ROUTER = 0.45  # where a router of arbitrary weights fires for some tokens
+
+
+@pytest.fixture(params=OPTIONS)
+def policy(request):
+    return build_policy(compose(OPTIONS[request.param])[0].policy)
+
+
+def on_torch(nano, policy, **options):
+    engines = nano.torch_engine("slm"), nano.torch_engine("llm")
+    return nano.routed(*engines, ROUTER, policy=policy, **options)
+
+
+def on_sglang(nano, servers, policy, **options):
+    pairs = zip(("slm", "llm"), servers, strict=True)
+    engines = [nano.sglang_engine(name, server) for name, server in pairs]
+    return nano.routed(*engines, ROUTER, policy=policy, **options)
+
+
+def facts(traces):
+    """All that a trace tells but scores, which engines compute in other orders, and time."""
+    return [
+        ([(s.token, s.source, s.draft, s.cut) for s in trace.steps], trace.finish_reason,
+         trace.text, trace.spent)
+        for trace in traces
+    ]  # fmt: skip
+
+
+def test_answers_and_costs_are_those_of_torch_in_any_batch(nano, servers, policy):
+    drawn = nano.prompts(12, budget=50, temperature=1.0, top_p=0.95)
+    asked = [*nano.prompts(20), *drawn]
+    expected = on_torch(nano, policy).generate(asked)
+    assert {step.source for trace in expected for step in trace.steps} == {"slm", "llm"}
+    together = on_sglang(nano, servers, policy).generate(asked)
+    assert facts(together) == facts(expected)
+    for trace, other in zip(together, expected, strict=True):
+        given, same = ([s.score for s in t.steps if s.score is not None] for t in (trace, other))
+        assert given == pytest.approx(same, abs=1e-4)
+    alone = on_sglang(nano, servers, policy, concurrency=1)
+    assert facts(alone.generate(asked[16:24])) == facts(expected[16:24])
+
+
+def test_stop_strings_and_budgets_end_it_where_they_do_on_torch(nano, servers, policy):
+    free = on_torch(nano, policy).generate(nano.prompts(8))
+    words = tuple({trace.text.split()[len(trace.text.split()) // 2] for trace in free})
+    asked = [
+        *(dataclasses.replace(prompt, stop=words) for prompt in nano.prompts(8)),
+        *nano.prompts(2, budget=7), *nano.prompts(2, budget=8), *nano.prompts(1, budget=1),
+    ]  # fmt: skip
+    expected = on_torch(nano, policy).generate(asked)
+    assert {trace.finish_reason for trace in expected} >= {"stop", "length"}
+    assert facts(on_sglang(nano, servers, policy).generate(asked)) == facts(expected)
+
+
+def test_a_cancelled_answer_disturbs_no_other_and_begins_anew(nano, servers, policy):
+    asked = nano.prompts(8, budget=60)
+    expected = facts(on_torch(nano, policy).generate(asked))
+
+    async def disturbed():
+        made = on_sglang(nano, servers, policy)
+        heard = [[] for _ in asked]
+        pairs = zip(asked, heard, strict=True)
+        tasks = [asyncio.create_task(made.answer(p, h.append)) for p, h in pairs]
+        while not all(heard):
+            await asyncio.sleep(0.001)
+        for task in tasks[::2]:
+            task.cancel()
+        others = (await asyncio.gather(*tasks, return_exceptions=True))[1::2]
+        told = [steps for number, steps in enumerate(heard) if number % 2]
+        assert told == [trace.steps for trace in others]  # once, in order, as they stand
+        again = await asyncio.gather(*map(made.answer, asked[::2]))
+        while made.slm.live() or made.llm.live():
+            await asyncio.sleep(0.01)
+        return others, again
+
+    others, again = asyncio.run(disturbed())
+    assert (facts(others), facts(again)) == (expected[1::2], expected[::2])
