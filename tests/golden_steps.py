@@ -502,7 +502,13 @@ def oracle():
 @step("policies.query", "QUERY_VERSION")
 def query():
     from r2r.policies.query.generator import by_llm, matched_threshold
-    from r2r.policies.query.scorers import Similarity, fit_factors, fit_linear, fit_mlp
+    from r2r.policies.query.scorers import (
+        Similarity,
+        fit_factors,
+        fit_linear,
+        fit_mlp,
+        fit_neighbours,
+    )
 
     at = np.arange(40)
     features = np.stack([np.sin(at), np.cos(at), at % 2], axis=1).astype(np.float32)
@@ -510,6 +516,7 @@ def query():
     right = np.stack([wins == 0, np.ones(40, bool)], axis=1)
     scorers = {
         "sw": Similarity.fit(features, wins),
+        "knn": fit_neighbours(features, wins),
         "linear": fit_linear(features, wins),
         "mlp": fit_mlp(features, wins, 0),
         "mf": fit_factors(features, right, 0),

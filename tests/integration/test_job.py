@@ -181,13 +181,13 @@ def test_a_trained_router_is_used_by_its_path(undisturbed, tmp_path):
 
 def test_the_baselines_answer_the_same_problems(undisturbed):
     outputs, before = undisturbed.outputs, undisturbed.results["systems"]
-    systems = "[slm,llm,routed,query_sw,query_linear,query_mlp,query_mf]"
+    systems = "[slm,llm,routed,query_sw,query_knn,query_linear,query_mlp,query_mf]"
     run(outputs, "router=mlp", "threshold=0.1", f"systems={systems}")
     found = results(outputs)
     folder = outputs / "latest" / "samples"
     alone = {name: samples(folder / f"{name}.jsonl") for name in ("slm", "llm")}
     step = before["llm"]["avg_params_b"] / before["llm"]["n"]  # a problem more by the LLM
-    for name in ("query_sw", "query_linear", "query_mlp", "query_mf"):
+    for name in ("query_sw", "query_knn", "query_linear", "query_mlp", "query_mf"):
         figures = found["systems"][name]
         assert abs(figures["avg_params_b"] - before["routed"]["avg_params_b"]) < 2 * step
         chosen = samples(folder / f"{name}.jsonl")

@@ -25,11 +25,13 @@ from r2r.policies.query.generator import (
     matched_threshold,
 )
 from r2r.policies.query.scorers import (
+    Neighbours,
     Network,
     Similarity,
     fit_factors,
     fit_linear,
     fit_mlp,
+    fit_neighbours,
     load_scorer,
     save_scorer,
 )
@@ -56,6 +58,7 @@ def graded():
 
 SCORERS = {
     "sw": lambda x, right, wins: Similarity.fit(x, wins),
+    "knn": lambda x, right, wins: fit_neighbours(x, wins),
     "linear": lambda x, right, wins: fit_linear(x, wins),
     "mlp": lambda x, right, wins: fit_mlp(x, wins, 0),
     "mf": lambda x, right, wins: fit_factors(x, right, 0),
@@ -79,6 +82,13 @@ def test_similarity_by_hand():
     """Two examples, one of them the question itself: weights 10^2 and 10^1."""
     scorer = Similarity.fit(np.eye(2, dtype=np.float32) * 5, np.array([1, 0]))
     assert scorer.score(np.array([[2.0, 0.0]])) == pytest.approx(100 / 110)
+
+
+def test_neighbours_by_hand():
+    """Of the three examples that point nearly the same way two were won."""
+    examples = np.array([[1, 0], [5, 0.1], [2, 0.2], [0, 1]], np.float32)
+    scorer = Neighbours(examples, np.array([1, 1, 0, 0], np.float32), 3)
+    assert scorer.score(np.array([[3.0, 0.0]])) == pytest.approx(2 / 3)
 
 
 def test_an_mlp_scores_as_scikit_learns_own(graded):

@@ -21,6 +21,7 @@ from r2r.policies.query.scorers import (
     fit_factors,
     fit_linear,
     fit_mlp,
+    fit_neighbours,
     save_scorer,
 )
 from r2r.records import MANIFEST, read_json, write_json
@@ -73,6 +74,8 @@ def _train(bench: Workbench, system: str, folder: Path) -> None:
     def fitted(chosen: np.ndarray) -> Scorer:
         if system == "query_sw":
             return Similarity.fit(features[chosen], wins[chosen])
+        if system == "query_knn":
+            return fit_neighbours(features[chosen], wins[chosen])
         if system == "query_linear":
             return fit_linear(features[chosen], wins[chosen])
         if system == "query_mlp":

@@ -8,14 +8,19 @@ to the training prompts in place of people's preferences.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import KNeighborsClassifier
 
 GAMMA = 10.0  # RouteLLM's
 STRENGTHS = [0.1, 1.0, 10.0]  # of the logistic regression, inverse
 HIDDEN = (64, 64)
+NEIGHBOURS = [5, 10, 20, 40, 80]
 FACTORS = 16
 FACTOR_STEPS = 300
 FACTOR_DECAY = 3.0
@@ -56,6 +61,29 @@ class Similarity:
         return {"examples": self.examples, "wins": self.wins}
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """The share of wins among the nearest examples, by cosine distance: LLMRouterBench (arXiv
+    2601.07206) finds that several learned routers lose to it."""
+
+    examples: np.ndarray  # [examples, width]
+    wins: np.ndarray  # [examples]
+    count: int
+
+    @cached_property
+    def model(self) -> KNeighborsClassifier:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        made = KNeighborsClassifier(self.count, metric="cosine")
+        return made.fit(self.examples, self.wins.astype(int))
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.predict_proba(features))[:, 1]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"examples": self.examples, "wins": self.wins, "count": np.array([self.count])}
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A sigmoid over ReLU layers; with a single layer, logistic regression.
@@ -74,6 +102,19 @@ class Network:
     def tensors(self) -> dict[str, np.ndarray]:
         named = {f"weight.{n}": weight for n, (weight, _) in enumerate(self.layers)}
         return named | {f"bias.{n}": bias for n, (_, bias) in enumerate(self.layers)}
+
+
+def fit_neighbours(features: np.ndarray, wins: np.ndarray) -> Neighbours:
+    """How many neighbours are asked is chosen by cross-validation."""
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.neighbors import KNeighborsClassifier
+
+    possible = [count for count in NEIGHBOURS if count <= len(features) // 2]
+    search = GridSearchCV(
+        KNeighborsClassifier(metric="cosine"), {"n_neighbors": possible}, scoring="roc_auc", cv=3
+    )
+    found = search.fit(features, wins).best_params_["n_neighbors"]
+    return Neighbours(features, wins.astype(np.float32), found)
 
 
 def fit_linear(features: np.ndarray, wins: np.ndarray) -> Network:
@@ -144,6 +185,8 @@ def load_scorer(folder: Path) -> Scorer:
     from safetensors.numpy import load_file
 
     tensors = load_file(folder / WEIGHTS)
+    if "count" in tensors:
+        return Neighbours(tensors["examples"], tensors["wins"], int(tensors["count"][0]))
     if "examples" in tensors:
         return Similarity(**tensors)
     layers = range(len(tensors) // 2)
