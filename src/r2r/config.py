@@ -284,6 +284,8 @@ class ArtifactsConfig:
 @dataclass
 class Config:
     threshold: Any = MISSING  # a number, or auto
+    target: str | None = None  # share:S, quality:Q or speed
+    tried: dict[str, list[Any]] = field(default_factory=dict)  # what a target tries
     stages: list[str] = field(default_factory=list)
     systems: list[str] = field(
         default_factory=list

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -50,10 +50,17 @@ def prompts(benchmark: BenchmarkConfig, split: str = "train") -> list[tuple[str,
 
 
 def evaluate(
-    lm: R2RLM, benchmark: BenchmarkConfig, split: str = "test", progress: Progress | None = None
+    lm: R2RLM,
+    benchmark: BenchmarkConfig,
+    split: str = "test",
+    progress: Progress | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """``figures.figures`` of the answers, and ``samples``: one row for each answer (task, doc_id,
     id, repeat, question, gold, score (0 to 1), correct (a score above a half), answer, stats).
+
+    ``only``: ids of the problems that are asked, in place of ``benchmark.limit``.
 
     Samples stand in the order in which ``lm`` got the requests. ``progress`` hears of a judge's
     replies. Raises ConfigError as ``check_benchmark`` does, and where a task has no such split.
@@ -69,7 +76,8 @@ def evaluate(
         results: Any = run(
             lm,
             {"tasks": {PREFIX + name: task for name, task in tasks.items()}},
-            limit=benchmark.limit,
+            limit=benchmark.limit if only is None else None,
+            samples=None if only is None else _places(tasks, only),
             bootstrap_iters=1,  # the mean's standard error has a closed form: none is drawn
             log_samples=True,
             confirm_run_unsafe_code=True,
@@ -79,6 +87,14 @@ def evaluate(
         row for task in tasks for sample in logged[PREFIX + task] for row in rows(task, sample)
     ]
     return figures(samples) | {"samples": samples}
+
+
+def _places(tasks: dict[str, Any], only: Collection[str]) -> dict[str, list[int]]:
+    """Where in each task's problems those of the given ids are, as lm-eval wants it."""
+    return {
+        PREFIX + name: [at for at, doc in enumerate(task.eval_docs) if doc["id"] in only]
+        for name, task in tasks.items()
+    }
 
 
 def check_benchmark(benchmark: BenchmarkConfig) -> None:

@@ -23,6 +23,7 @@ from r2r.policies.routed import ROUTED_VERSION
 from r2r.policies.single import SINGLE_VERSION
 from r2r.records import fingerprint, folder_hash
 from r2r.stages.given import given_id
+from r2r.stages.parts import PARTS
 from r2r.stages.sharing import drafts_in_server
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 
@@ -169,7 +170,8 @@ def router_id(bench: Workbench) -> str:
 def evaluation(bench: Workbench, system: str, split: str = "test") -> Key:
     from r2r.evaluation.harness import EVALUATION_VERSION, data_identity, task_versions
 
-    benchmark = benchmark_of(bench, split)
+    benchmark, part = benchmark_of(bench, split), split
+    split = "test" if split == "test" else "train"
     who, steps, parents = _who(bench, system)
     decides = {
         "system": who,
@@ -187,7 +189,9 @@ def evaluation(bench: Workbench, system: str, split: str = "test") -> Key:
             "tasks": task_versions(benchmark, split),
         },
     }
-    what = f"{system} on {benchmark.name}" + (f", {split}" if split != "test" else "")
+    if part in PARTS:
+        decides["problems"] = fingerprint(bench.held_out[part])
+    what = f"{system} on {benchmark.name}" + (f", {part}" if part != "test" else "")
     return _key(bench, "evaluation", what, decides, parents)
 
 
@@ -196,6 +200,8 @@ def benchmark_of(bench: Workbench, split: str) -> BenchmarkConfig:
     takes, each answered once."""
     if split == "test":
         return bench.config.benchmark
+    if split in PARTS:
+        return replace(bench.config.benchmark, limit=None)
     from r2r.evaluation.harness import split_tasks
 
     benchmark, limit = bench.config.benchmark, bench.config.labeler.prompts.limit

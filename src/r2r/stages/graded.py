@@ -18,6 +18,7 @@ from r2r.policies.saved import Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
+from r2r.stages.parts import PARTS
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
@@ -92,7 +93,10 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
         inner, params = make_generator(bench, system)
         generator = Saved(inner=inner, journal=journal, progress=progress)
         lm = language_model(bench, generator, params)
-        scored = evaluate(lm, fingerprints.benchmark_of(bench, split), split, progress)
+        only = bench.held_out.get(split) if split in PARTS else None
+        benchmark = fingerprints.benchmark_of(bench, split)
+        asked = "test" if split == "test" else "train"
+        scored = evaluate(lm, benchmark, asked, progress, only=only)
         if generator.cleared:
             told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
             say("evaluate", f"{told}: made again")

@@ -207,8 +207,12 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
         from r2r.stages.calibrate import calibrate
 
         outcome.reused += ["calibration"] if calibrate(bench, folder) else []
+    if bench.config.target is not None and _routes(wanted, bench.config.systems):
+        from r2r.stages.target import choose
+
+        bench.aimed = choose(bench)
     scored = "routed" in bench.config.systems and "evaluate" in wanted
-    if bench.asks_router and (scored or "serve" in wanted):
+    if bench.asks_router and bench.aimed is None and (scored or "serve" in wanted):
         from r2r.stages.calibrate import tell_threshold
 
         tell_threshold(bench)
@@ -234,6 +238,12 @@ def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
 
         trace(bench)
     return outcome
+
+
+def _routes(wanted: Sequence[str], systems: Sequence[str]) -> bool:
+    """Whether a stage needs to know how the routed system routes."""
+    evaluated = {"evaluate", "report"} & set(wanted) and "routed" in systems
+    return bool(evaluated or {"trace", "serve"} & set(wanted))
 
 
 def _training_figures(bench: Workbench) -> dict[str, float]:

@@ -6,6 +6,7 @@ from r2r.config import ModelConfig
 from r2r.errors import must_be
 from r2r.pairs import shape_of
 from r2r.policies.query import QUERY_ROUTERS
+from r2r.stages.aims import check_target
 from r2r.stages.room import check_room
 from r2r.stages.screen import say
 from r2r.stages.sharing import check_policy
@@ -34,6 +35,8 @@ def check(bench: Workbench, *, machine: bool = True) -> None:
         whose = "router=oracle" if bench.oracle else "a policy that asks no router"
         raise must_be("threshold", f"auto with {whose}", config.threshold)
     check_policy(config, bench.policy, bench.oracle)
+    if config.target is not None:
+        check_target(config, bench.asks_router)
     if not bench.finished_router and bench.asks_router:
         bench.check_threshold(bench.router_class.max_score)
 
@@ -42,7 +45,8 @@ def preflight(bench: Workbench) -> None:
     """Find every mistake that can be found before anything expensive is done."""
     config = bench.config
     check(bench)
-    if "evaluate" in config.stages and set(QUERY_ROUTERS) & set(config.systems):
+    learned = "evaluate" in config.stages and set(QUERY_ROUTERS) & set(config.systems)
+    if learned or config.target is not None:
         from r2r.evaluation.harness import check_split
 
         check_split(config.benchmark, "train")

@@ -62,6 +62,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
         "policy": config.policy["name"],
         "validation": _validation(bench) if on_labels else None,
         "seed": config.seed,
+        "target": bench.aimed,
         "systems": found,
         "differences": compared,
     }

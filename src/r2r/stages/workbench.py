@@ -26,6 +26,7 @@ from r2r.records import MANIFEST
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import artifact
 from r2r.stages.given import given_labels
+from r2r.stages.parts import held_out
 from r2r.stages.provenance import gpus, provenance
 from r2r.stages.screen import say
 
@@ -51,6 +52,7 @@ class Workbench:
         self.uses: list[str] = []  # artifacts, as kind/name
         self.on_use: Callable[[], None] = lambda: None
         self.session = f"{datetime.now(UTC).isoformat(timespec='seconds')}, {os.getpid()}"
+        self.aimed: dict[str, Any] | None = None  # what ``target`` chose
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
@@ -240,6 +242,16 @@ class Workbench:
 
         asked = benchmark_prompts(self.config.benchmark, "train")
         return asked[: prompts.limit] if prompts.limit else asked
+
+    @cached_property
+    def held_out(self) -> dict[str, list[str]]:
+        """Ids of the problems that a target is chosen on and checked on."""
+        return held_out(self.config, self.pair, self.queries)
+
+    def route_as(self, threshold: float | str, policy: dict[str, Any]) -> None:
+        """Route with another threshold, and the policy's options, from here on."""
+        self.config.threshold, self.config.policy = threshold, policy
+        self.__dict__.pop("policy", None)
 
     @cached_property
     def labels_folder(self) -> Path:
