@@ -24,6 +24,10 @@ NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
 TOKENS = 300
 
 
+async def silent(prompts):
+    pass
+
+
 class Long(Generator):
     """Writes long answers without a model."""
 
@@ -42,7 +46,7 @@ def test_answers_are_kept_on_disk_and_costed_one_by_one(tmp_path):
     def most(count):
         (tmp_path / str(count)).mkdir()
         journal = Journal(tmp_path / str(count) / "answers.sqlite")
-        saved = Saved(inner=Long(), journal=journal, progress=Progress())
+        saved = Saved(inner=Long(), journal=journal, progress=Progress(), before=silent)
         asked = [Prompt([5, 6], Sampling(TOKENS))] * count
 
         def work():

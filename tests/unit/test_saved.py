@@ -1,6 +1,7 @@
 """Answers are on disk when they are finished; what a kill costs is what was under way."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -13,6 +14,10 @@ from r2r.trace import Step
 
 
 class Killed(Exception):
+    pass
+
+
+async def silent(prompts):
     pass
 
 
@@ -46,7 +51,7 @@ PROMPTS = [Prompt([length, n], Sampling(100)) for n, length in enumerate(LENGTHS
 
 def answered(path, inner, prompts=PROMPTS):
     with Journal(path) as journal:
-        saved = Saved(inner=inner, journal=journal, progress=Progress())
+        saved = Saved(inner=inner, journal=journal, progress=Progress(), before=silent)
         traces = list(saved.each(prompts))
         assert [t.to_json() for t in saved.kept()] == [t.to_json() for t in traces]
         return saved, traces
@@ -113,3 +118,18 @@ def test_answers_beyond_what_is_asked_are_forgotten(tmp_path):
     answered(path, Counting())
     saved, traces = answered(path, Counting(), PROMPTS[:5])
     assert saved.cleared == 7 and len(traces) == 5
+
+
+def test_what_is_to_be_answered_is_told_before_it_is_and_only_that(tmp_path):
+    path, told = tmp_path / "answers.sqlite", []
+
+    async def before(prompts):
+        told.append((len(prompts), sum(inner.made.values())))
+
+    for inner in (Counting(dies=60), Counting(), Counting()):
+        with Journal(path) as journal:
+            saved = Saved(inner=inner, journal=journal, progress=Progress(), before=before)
+            with contextlib.suppress(Killed):
+                list(saved.each(PROMPTS))
+    kept = len(PROMPTS) - told[1][0]
+    assert told == [(len(PROMPTS), 0), (len(PROMPTS) - kept, 0)] and kept > 0

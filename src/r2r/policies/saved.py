@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from r2r.journal import Journal
@@ -21,13 +21,21 @@ class Saved(Generator):
     The answers that an earlier run kept there are not made again, if they belong to the same
     prompts: ``cleared`` counts those that did not. Which answers are under way together is not the
     same then, so that scores may differ from an undisturbed run's in what rounding leaves.
+    ``before`` hears of the prompts that are to be answered now, before any is.
     """
 
-    def __init__(self, *, inner: Generator, journal: Journal, progress: Progress):
+    def __init__(
+        self,
+        *,
+        inner: Generator,
+        journal: Journal,
+        progress: Progress,
+        before: Callable[[Sequence[Prompt]], Awaitable[None]],
+    ):
         super().__init__(
             tokenizer=inner.tokenizer, context=inner.context, concurrency=inner.concurrency
         )
-        self.inner, self.journal, self.progress = inner, journal, progress
+        self.inner, self.journal, self.progress, self.before = inner, journal, progress, before
         self.asked = self.cleared = 0
         self.tokens = self.by_llm = 0
 
@@ -41,6 +49,8 @@ class Saved(Generator):
         self.asked = len(prompts)
         self.progress.expect(len(prompts), width=self.concurrency)
         missing = self._missing(prompts)
+        if missing:
+            asyncio.run(self.before([prompts[number] for number in missing]))
 
         async def one(number: int) -> None:
             await self._answer(number, prompts[number])

@@ -18,6 +18,7 @@ from r2r.policies.saved import Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
+from r2r.stages.outlook import tell_answers
 from r2r.stages.parts import PARTS
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
@@ -91,7 +92,8 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
         from r2r.stages.systems import make_generator, measured
 
         inner, params = make_generator(bench, system)
-        generator = Saved(inner=inner, journal=journal, progress=progress)
+        before = partial(tell_answers, system, inner)
+        generator = Saved(inner=inner, journal=journal, progress=progress, before=before)
         lm = language_model(bench, generator, params)
         only = bench.held_out.get(split) if split in PARTS else None
         benchmark = fingerprints.benchmark_of(bench, split)

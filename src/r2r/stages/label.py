@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
+from r2r.stages.outlook import tell_labels
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
     from r2r.labeling.dataset import Labels
-    from r2r.labeling.flow import Execute
+    from r2r.labeling.flow import Asked, Execute, Keep, Progress
     from r2r.labeling.labeler import PathFollowingLabeler
     from r2r.labeling.respond import Query
     from r2r.labeling.sentences import Sentences
@@ -91,12 +93,25 @@ def _label(bench: Workbench, folder: Path) -> None:
 
 
 def _execute(bench: Workbench) -> Execute:
-    labeler = bench.config.labeler
-    if labeler.executor == "serial":
-        return make_labeler(bench).each
-    from r2r.labeling.on_ray import OnRay
+    """Says what is left to be labelled, and has it done."""
+    config = bench.config.labeler
+    if config.executor == "serial":
+        labeler = make_labeler(bench)
+        execute, engines = labeler.each, (labeler.llm, labeler.slm)
+    else:
+        from r2r.labeling.on_ray import OnRay
 
-    return OnRay(partial(_labeler_of_worker, bench.config, bench.router_name), labeler.ray).each
+        made = partial(_labeler_of_worker, bench.config, bench.router_name)
+        execute, engines = OnRay(made, config.ray).each, ()
+
+    async def foretold(asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
+        if asked:
+            read = [len(query.tokens) for _, query in asked]
+            longest = [min(config.max_new_tokens, bench.pair.context_length - n) for n in read]
+            await tell_labels(engines, read, longest, in_flight(bench))
+        await execute(asked, keep, progress)
+
+    return foretold
 
 
 def _labeler_of_worker(config: Config, router_name: str) -> PathFollowingLabeler:

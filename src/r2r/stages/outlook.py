@@ -1,0 +1,92 @@
+"""What a stage is about to make, and about how long that takes here: said before it begins."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+from r2r.engines.base import Engine, Request
+from r2r.eta import Ahead, Pace
+from r2r.policies.base import Generator, Prompt
+from r2r.stages.screen import say
+from r2r.stages.watch import span
+
+WIDTH = 8  # requests at once whose steps are timed beside those of one alone
+STEPS = 3  # of each
+
+
+async def tell_answers(system: str, generator: Generator, prompts: Sequence[Prompt]) -> None:
+    """Say what ``generator`` is about to write for ``prompts``, before it does."""
+    longest = [max(1, generator.budget(prompt)) for prompt in prompts]
+    read = [len(prompt.tokens) for prompt in prompts]
+    width = min(generator.concurrency, len(prompts))
+    engines = [getattr(generator, name, None) for name in ("engine", "slm", "llm")]
+    paces = [await timed(engine, width) for engine in engines if _in_process(engine)]
+    whole = whole_work(longest, sum(read), width)
+    seconds = sum(pace.seconds(whole) for pace in paces)
+    say("evaluate", f"{system}: {_told(read, longest)}, {_span(seconds)}")
+
+
+async def tell_labels(
+    engines: Sequence[Engine], read: Sequence[int], longest: Sequence[int], width: int
+) -> None:
+    """Say what is about to be labelled: queries of ``read`` tokens each, and answers of at most
+    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's."""
+    width = min(width, len(read))
+    seconds = 0.0
+    if all(map(_in_process, engines)) and engines:
+        writes, reads = [await timed(engine, width) for engine in engines]
+        whole = whole_work(longest, sum(read), width)
+        seconds = writes.seconds(whole) + reads.item * whole.tokens
+    more = "; continuations and verdicts come on top"
+    say("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
+
+
+def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
+    """Answers of ``longest`` tokens each, ``width`` at once, after prompts of ``read`` together."""
+    steps = math.ceil(len(longest) / width) * statistics.fmean(longest)
+    return Ahead(tokens=read + sum(longest), steps=steps)
+
+
+async def timed(engine: Engine, width: int) -> Pace:
+    """What a step of an idle engine takes, from a few steps of one request, and of several."""
+    await _step_s(engine, 1)  # the first one is like no other
+    alone, many = await _step_s(engine, 1), min(WIDTH, width)
+    if many == 1:
+        return Pace(alone, 0.0)
+    each = max(0.0, (await _step_s(engine, many) - alone) / (many - 1))
+    return Pace(max(0.0, alone - each), each)
+
+
+async def _step_s(engine: Engine, many: int) -> float:
+    """Seconds of a step of ``many`` requests."""
+    sessions = [engine.new_session() for _ in range(many)]
+    asked = [Request([1], [], STEPS, session=session) for session in sessions]
+    began = time.perf_counter()
+    written = await asyncio.gather(*map(engine.decode, asked))
+    seconds = time.perf_counter() - began
+    for session in sessions:
+        engine.release(session)
+    return seconds / max(len(each.tokens) for each in written)
+
+
+def _in_process(engine: Engine | None) -> bool:
+    """Servers are shared, and tell their speed by the first answers."""
+    from r2r.engines.torch.engine import TorchEngine
+
+    return isinstance(engine, TorchEngine)
+
+
+def _told(read: Sequence[int], longest: Sequence[int]) -> str:
+    prompts, most = statistics.fmean(read), max(longest)
+    return (
+        f"{len(read):,} prompts of {prompts:,.0f} tokens, answers of at most {most:,}:"
+        f" {sum(longest):,} tokens at most"
+    )
+
+
+def _span(seconds: float) -> str:
+    return f"up to {span(seconds)} here" if seconds else "time by the first that is finished"
