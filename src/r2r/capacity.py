@@ -32,19 +32,6 @@ class Pair:
     router: Size
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """Seconds that an answer takes for each of its tokens, by part."""
-
-    slm: float
-    router: float
-    llm: float
-
-    @property
-    def all(self) -> float:
-        return self.slm + self.router + self.llm
-
-
 def forward(
     size: Size, gpu: GpuConfig, *, tokens: float, gpus: int, texts: float, length: float
 ) -> float:
@@ -66,28 +53,6 @@ def alone(size: Size, plan: PlanConfig, gpus: int) -> float:
     length = plan.prompt_tokens + plan.answer_tokens / 2
     batch = plan.batch
     return forward(size, plan.gpu, tokens=batch, gpus=gpus, texts=batch, length=length)
-
-
-def routed(pair: Pair, plan: PlanConfig, gpus: int) -> Token:
-    """Seconds per token of a routed answer where ``plan.batch`` are under way at once.
-
-    A request waits for one forward of the SLM and the router for each token, and for one of the
-    LLM for ``llm_share`` of them, in which the LLM reads what the SLM wrote since its last one.
-    Both models run at the same time, on other requests: as many as the time they take tells.
-    """
-    length = plan.prompt_tokens + plan.answer_tokens / 2
-    batch, share = plan.batch, plan.llm_share
-    small = alone(pair.slm, plan, 1)
-    router = forward(pair.router, plan.gpu, tokens=batch, gpus=1, texts=0, length=0)
-    if not share:
-        return Token(small, router, 0.0)
-    found, waiting = 0.0, float(batch)
-    for _ in range(100):
-        tokens = waiting / share
-        step = forward(pair.llm, plan.gpu, tokens=tokens, gpus=gpus, texts=waiting, length=length)
-        found = share * (step + plan.gpu.handoff_ms / 1000)
-        waiting = max(1.0, batch * found / (small + router + found))
-    return Token(small, router, found)
 
 
 def label_steps(pair: Pair, plan: PlanConfig, gpus: int) -> dict[str, float]:

@@ -14,17 +14,20 @@ import math
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from r2r.errors import must_be
+from r2r.trace import Trace
 
 GRID = 20  # parts of the shortest forward: times in the chain are whole numbers of them
 STATES = 20_000  # of the chain, at most
 SAME = 1 + 1e-9  # times that differ by rounding alone are one
-CALLS = 4_000  # to the LLM, in a simulation
+CALLS, FEW = 4_000, 600  # to the LLM, in a simulation; in one of many
+HALVINGS = 8  # of the range in which a share is looked for
 THRESHOLDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # that are looked at
 
 
@@ -69,10 +72,60 @@ class Turns:
             raise must_be("steps and forwards of a call", "at least 1", (self.steps, self.forwards))
 
     @classmethod
+    def taken(cls, slm_forwards: int, llm_forwards: int, calls: int, tokens: int) -> Turns:
+        """As answers of ``tokens`` in all have taken them, with ``calls`` to the LLM."""
+        calls = max(1, calls)
+        return cls(
+            steps=max(1.0, slm_forwards / calls),
+            tokens=tokens / calls,
+            forwards=max(1.0, llm_forwards / calls),
+        )
+
+    def rounded(self) -> Turns:
+        """To two digits: what differs in less makes no difference."""
+        steps, tokens, forwards = (
+            float(f"{value:.2g}") for value in (self.steps, self.tokens, self.forwards)
+        )
+        return Turns(steps, tokens, forwards, self.fixed)
+
+    @classmethod
     def routed(cls, handoff: float) -> Turns:
         """R2R: a step hands over with probability ``handoff``, and then the LLM's token is the one
         that counts."""
         return cls(steps=1 / handoff, tokens=1 / handoff)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What answers took, summed over them as they pass."""
+
+    slm_forwards: int = 0
+    llm_forwards: int = 0
+    calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # of all answers, also where they were under way together
+
+    def passing(self, traces: Iterable[Trace]) -> Iterator[Trace]:
+        for trace in traces:
+            self.add(trace)
+            yield trace
+
+    def add(self, trace: Trace) -> None:
+        spent = trace.taken()
+        self.slm_forwards += spent.slm.forwards
+        self.llm_forwards += spent.llm.forwards
+        self.calls += spent.llm.requests
+        self.tokens += len(trace.steps)
+        self.seconds += trace.seconds
+
+    @property
+    def turns(self) -> Turns:
+        return Turns.taken(self.slm_forwards, self.llm_forwards, self.calls, self.tokens)
+
+    def to_json(self, wall: float) -> dict[str, Any]:
+        """For a manifest: the turns, and how many answers were ``under_way`` on average."""
+        under_way = self.seconds / wall if wall else 0.0
+        return {"turns": asdict(self.turns), "under_way": round(under_way, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +139,73 @@ class Pair:
     together: bool = True
 
 
-def llm_alone(pair: Pair, requests: int) -> float:
-    """Tokens per second of the LLM without an SLM."""
-    return requests / pair.llm(requests)
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Forwards as measured on a machine: of the SLM over a token of each request, the router's
+    scores included; of the LLM over a token of each, and ``reading`` over ``reads`` of each, on
+    average. ``prompt``: seconds that a token of a prompt takes the SLM and the LLM. ``handoff`` and
+    ``together`` as in ``Pair``."""
+
+    slm: Forward
+    llm: Forward
+    reading: Forward
+    reads: float
+    prompt: tuple[float, float] = (0.0, 0.0)
+    handoff: float = 0.0
+    together: bool = True
+
+    def pair(self, turns: Turns) -> Pair:
+        """The models as a policy uses them: the first forward of a call reads what the SLM has
+        written since the last one, the others a token each."""
+        more = (turns.steps - 1) / (self.reads - 1) / turns.forwards
+
+        def seconds(requests: int) -> float:
+            one = self.llm(requests)
+            return one + more * max(0.0, self.reading(requests) - one)
+
+        llm = Forward({requests: seconds(requests) for requests, _ in self.llm.points})
+        return Pair(self.slm, llm, self.handoff, self.together)
+
+    def alone(self, requests: int) -> float:
+        """Tokens per second of the LLM without an SLM."""
+        return requests / self.llm(requests)
+
+    def rate(self, turns: Turns, requests: int, *, calls: int | None = None) -> float:
+        """Tokens per second of all requests, batched as is best."""
+        return best(self.pair(turns), turns, requests, calls=calls or CALLS)[1]
+
+    def with_prompts(self, rate: float, prompt: float, answer: float) -> float:
+        """Routed tokens per second where every ``answer`` tokens a ``prompt`` of so many is read
+        by both models."""
+        parts = [prompt * seconds for seconds in self.prompt]
+        return 1 / (1 / rate + (max(parts) if self.together else sum(parts)) / answer)
+
+    def pays_below(self, requests: int) -> float:
+        """The share of tokens by the LLM, one at a handoff, below which routing is faster than the
+        LLM alone (0: never, 1: always)."""
+        alone, low, high = self.alone(requests), 0.0, 1.0
+        for _ in range(HALVINGS):
+            share = (low + high) / 2
+            faster = self.rate(Turns.routed(share), requests, calls=FEW) > alone
+            low, high = (share, high) if faster else (low, share)
+        return low if high < 1 else 1.0
 
 
-def expected(pair: Pair, turns: Turns, requests: int, *, enough: int = 1) -> float:
+def expected(
+    pair: Pair, turns: Turns, requests: int, *, enough: int = 1, calls: int = CALLS
+) -> float:
     """Tokens per second of all requests; ``enough``: how many must wait for the LLM to start."""
     if requests == 1:  # nobody waits for anybody
         cycle = turns.steps * pair.slm(1) + turns.forwards * pair.llm(1) + pair.handoff
         return turns.tokens / cycle
-    return simulated(pair, turns, requests, enough=enough)
+    return simulated(pair, turns, requests, enough=enough, calls=calls)
 
 
-def best(pair: Pair, turns: Turns, requests: int) -> tuple[int, float]:
+def best(pair: Pair, turns: Turns, requests: int, *, calls: int = CALLS) -> tuple[int, float]:
     """How many requests should wait for the LLM before it starts, and the tokens per second then;
     of equals the fewest."""
     tried = [n for n in THRESHOLDS if n <= requests]
-    rates = {enough: expected(pair, turns, requests, enough=enough) for enough in tried}
+    rates = {n: expected(pair, turns, requests, enough=n, calls=calls) for n in tried}
     enough = max(rates, key=lambda n: (rates[n], -n))
     return enough, rates[enough]
 

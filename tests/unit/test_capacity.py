@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from r2r.capacity import Pair, Size, alone, forward, gpus_for, label_steps, routed, router_size
+from r2r.capacity import Pair, Size, alone, forward, gpus_for, label_steps, router_size
 from r2r.config import MeasuredConfig
 from r2r.errors import ConfigError
 from r2r.stages.compose import compose
-from r2r.stages.plan import labelling, pair_of, plan, read_measured, serving
+from r2r.stages.plan import labelling, pair_of, plan, read_measured, roofline, serving
+from r2r.throughput import Turns
 
 PAPER = ["pair=r1_1.5b_32b", "stages=[plan]", "plan.queries=1000", "plan.answer_tokens=7600"]
 PAPER_HOURS = {"respond": 35, "read": 0.1, "follow": 7, "verify": 14}  # on 8 A800, 7.6 M labels
@@ -46,21 +47,22 @@ def test_a_model_is_spread_so_that_room_is_left():
 
 def test_a_single_request_waits_for_every_part():
     plan = replace(PLAN, batch=1, llm_share=0.25, gpu=replace(GPU, handoff_ms=5))
-    token = routed(Pair(Size(1), Size(10), Size(0)), plan, gpus=1)
-    assert token.slm == pytest.approx(alone(Size(1), plan, 1)) == pytest.approx(0.004)
-    assert token.llm == pytest.approx(0.25 * (0.04 + 0.005))
-    without = routed(Pair(Size(1), Size(10), Size(0)), replace(plan, llm_share=0), gpus=1)
-    assert without.all == pytest.approx(0.004)
+    timed = roofline(Pair(Size(1), Size(10), Size(0)), plan, gpus=1)
+    assert timed.slm(1) == pytest.approx(alone(Size(1), plan, 1)) == pytest.approx(0.004)
+    token = 1 / timed.rate(Turns.routed(0.25), 1)
+    assert token == pytest.approx(0.004 + 0.25 * (0.04 + 0.005))
 
 
 def test_the_paper_is_2_8_times_as_fast_as_its_llm():
     """On two A800, one request; there the LLM takes 65 % of the time and the router 6 %."""
     config = composed(*PAPER, "plan.batch=1")
     pair = pair_of(config)
-    token = routed(pair, config.plan, gpus=2)
-    assert alone(pair.llm, config.plan, 2) / token.all == pytest.approx(2.8, abs=0.2)
-    assert token.llm / token.all == pytest.approx(0.65, abs=0.05)
-    assert token.router / token.all == pytest.approx(0.06, abs=0.03)
+    timed, share = roofline(pair, config.plan, gpus=2), config.plan.llm_share
+    token = 1 / timed.rate(Turns.routed(share), 1)
+    assert alone(pair.llm, config.plan, 2) / token == pytest.approx(2.8, abs=0.2)
+    assert share * (timed.reading(1) + timed.handoff) / token == pytest.approx(0.65, abs=0.05)
+    router = timed.slm(1) - alone(pair.slm, config.plan, 1)
+    assert router / token == pytest.approx(0.06, abs=0.03)
     served = serving(pair, config.plan, 2, MeasuredConfig())
     assert served["LLM"]["money_per_m_tokens"] / served["routed"]["money_per_m_tokens"] > 2.5
 

@@ -3,7 +3,7 @@
 import pytest
 
 from r2r.errors import ConfigError
-from r2r.throughput import Forward, Pair, Turns, best, exact, expected, llm_alone, simulated
+from r2r.throughput import Forward, Pair, Timed, Turns, best, exact, expected, simulated
 
 # arXiv 2610.12242: p = 0.35, an SLM step 6.0 ms, an LLM step 27.9 ms, one on each GPU.
 TOKENROUTER = Pair(Forward({1: 0.006}), Forward({1: 0.0279}))
@@ -71,7 +71,7 @@ def test_a_forward_between_and_beyond_what_was_measured():
     forward = Forward({1: 1.0, 4: 1.6, 8: 3.2})
     assert [forward(n) for n in (1, 2, 4, 6, 8, 12)] == pytest.approx([1, 1.2, 1.6, 2.4, 3.2, 4.8])
     assert Forward({4: 2.0})(99) == 2.0
-    assert llm_alone(Pair(forward, forward), 8) == pytest.approx(8 / 3.2)
+    assert Timed(forward, forward, forward, 8).alone(8) == pytest.approx(8 / 3.2)
     for wrong in ({}, {1: 0.0}):
         with pytest.raises(ConfigError, match="above 0"):
             Forward(wrong)

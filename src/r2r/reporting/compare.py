@@ -160,11 +160,28 @@ def differences(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def forecasts(runs: Sequence[Run]) -> list[str]:
+    """Tokens per second that each run expected, and what it measured, where one run did both."""
+    found = []
+    for run in runs:
+        told = run.results.get("forecast") or {}
+        measured = told.get("measured", {})
+        both = [
+            f"{shown(name)} {told[name]:,.0f} expected, {measured[name]:,.0f} measured"
+            for name in ("llm", "routed")
+            if told.get(name) and measured.get(name)
+        ]
+        if both:
+            at = f"{told['requests']} at once ({measured['under_way']:.0f} on average)"
+            found.append(f"tokens/s, {at}: {'; '.join(both)}")
+    return found
+
+
 def write_tables(runs: Sequence[Run], points: Sequence[Point], folder: Path) -> None:
     """table.md, table.tex, and table.csv (the figures as results.json and W&B name them)."""
     every = blocks(points)
     parts = [f"{block.title}\n\n{markdown(COLUMNS, block.cells)}" for block in every]
-    said = "\n".join(f"- {line}" for line in differences(runs))
+    said = "\n".join(f"- {line}" for line in [*differences(runs), *forecasts(runs)])
     below = notes(points)
     text = "\n\n".join(filter(None, [*parts, *below, said])) + "\n"
     caption = f"{'; '.join(b.title for b in every)}. {' '.join(below)}"

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from r2r.records import whole_file
 from r2r.reporting import charts
-from r2r.reporting.compare import COLUMNS, blocks, differences, notes, write_tables
+from r2r.reporting.compare import COLUMNS, blocks, differences, forecasts, notes, write_tables
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import Point, Run, points
 from r2r.reporting.style import OTHER, inline_svg, looks, save
@@ -70,7 +70,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> None:
         blocks=blocks(every),
         tasks=_by_task(every),
         notes=notes(every),
-        differences=differences(runs),
+        differences=[*differences(runs), *forecasts(runs)],
         figures=figures,
         problems=told,
         left_out=left_out,

@@ -87,7 +87,8 @@ class Worker:
             return {name: engine.live() for name, engine in self.engines.items()}
 
         live = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), self.loop))
-        return self.metrics.text(self.running, self.accepted - self.running, live)
+        rates = await asyncio.to_thread(self.metrics.speed.expected, self.running)
+        return self.metrics.text(self.running, self.accepted - self.running, live, rates)
 
     def drain(self) -> None:
         """Take no more requests."""
@@ -164,6 +165,8 @@ class Worker:
                     trace = await self._answer(by, prompt, heard)
                 finally:
                     self.running -= 1
+            if by is self.generator:
+                self.metrics.speed.answered(trace)
             news.put_nowait(Part(index, text.end(), trace))
         except Exception as error:  # the request fails, the server goes on
             log.error("an answer failed", exc_info=error)

@@ -14,6 +14,7 @@ from r2r.costs import Params, summary, trace_stats
 from r2r.evaluation.figures import cut_short
 from r2r.journal import Journal, forget
 from r2r.policies.base import Generator
+from r2r.policies.routed import Routed
 from r2r.policies.saved import Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.tables import cut_warning
@@ -23,6 +24,7 @@ from r2r.stages.parts import PARTS
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
+from r2r.throughput import Taken
 from r2r.trace import Trace
 
 if TYPE_CHECKING:
@@ -104,9 +106,13 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
             say("evaluate", f"{told}: made again")
         samples = zip(scored.pop("samples"), generator.kept(), strict=True)
         write_samples(folder, (_row(system, sample, trace) for sample, trace in samples))
-        metrics = scored | summary(generator.kept(), params, journal.seconds())
+        taken = Taken()
+        metrics = scored | summary(taken.passing(generator.kept()), params, journal.seconds())
         metrics |= {"params_b": asdict(params)}
         about = {"system": system, "metrics": metrics, "measured": measured(inner)}
+        if isinstance(inner, Routed):
+            about["measured"] |= taken.to_json(journal.seconds())
+            about["forecast"] = bench.forecast
         write_json(folder / MANIFEST, about)
 
 

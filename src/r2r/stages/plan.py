@@ -12,19 +12,20 @@ from rich.table import Table
 from r2r.capacity import (
     Pair,
     Size,
+    forward,
     gpus_for,
     label_steps,
     prompt_gpu_s,
     replicas_for,
-    routed,
     router_size,
 )
-from r2r.capacity import alone as written_alone
 from r2r.config import Config, MeasuredConfig, ModelConfig, PlanConfig
 from r2r.errors import must_be
 from r2r.pairs import count_params_b, load_skeleton
 from r2r.records import write_json
+from r2r.stages.forecast import LEAST_SHARE, forecast, tell, tell_fastest, warn
 from r2r.stages.screen import console, say
+from r2r.throughput import Forward, Timed
 
 ROWS = {"label": ("ours", "labels_per_s"), "routed": ("routed", "tokens_per_s"),
         "llm": ("llm", "tokens_per_s")}  # fmt: skip
@@ -46,9 +47,37 @@ def plan(config: Config, folder: Path) -> dict[str, Any]:
         "assumptions": assumptions(pair, wanted, gpus, measured),
     }
     shown(found, wanted)
+    timed = roofline(pair, wanted, gpus)
+    expected = forecast(timed, wanted.llm_share, wanted.batch)
+    tell(expected)
+    warn(timed, expected, {})
+    tell_fastest(timed, Path(config.outputs) / "artifacts", config.pair.name, wanted.batch)
+    found["forecast"] = asdict(expected)
     write_json(folder / "plan.json", found | {"plan": asdict(wanted), "pair": config.pair.name})
     say("done", f"{folder / 'plan.json'}")
     return found
+
+
+def roofline(pair: Pair, wanted: PlanConfig, gpus: int) -> Timed:
+    """The models' forwards as ``capacity.forward`` has them, each model on GPUs of its own."""
+    length = wanted.prompt_tokens + wanted.answer_tokens / 2
+    reads = max(2.0, 1 / max(wanted.llm_share, LEAST_SHARE))
+    sizes = sorted({1, *(2**n for n in range(wanted.batch.bit_length())), wanted.batch})
+
+    def seconds(size: Size, many: int, tokens: float = 1.0, gpus: int = 1) -> float:
+        fed = many * tokens
+        return forward(size, wanted.gpu, tokens=fed, gpus=gpus, texts=many, length=length)
+
+    def scores(many: int) -> float:
+        return forward(pair.router, wanted.gpu, tokens=many, gpus=1, texts=0, length=0)
+
+    return Timed(
+        slm=Forward({n: seconds(pair.slm, n) + scores(n) for n in sizes}),
+        llm=Forward({n: seconds(pair.llm, n, gpus=gpus) for n in sizes}),
+        reading=Forward({n: seconds(pair.llm, n, reads, gpus) for n in sizes}),
+        reads=reads,
+        handoff=wanted.gpu.handoff_ms / 1000,
+    )
 
 
 def pair_of(config: Config) -> Pair:
@@ -114,15 +143,15 @@ def serving(
     pair: Pair, wanted: PlanConfig, gpus: int, measured: MeasuredConfig
 ) -> dict[str, dict[str, float]]:
     """For the LLM alone and the routed pair: speed of an answer, GPUs, money."""
-    token = routed(pair, wanted, gpus)
-    alone = written_alone(pair.llm, wanted, gpus)
+    expected = forecast(roofline(pair, wanted, gpus), wanted.llm_share, wanted.batch)
+    assert expected.routed is not None
     systems = {
-        "LLM": (alone, measured.llm, prompt_gpu_s(wanted, pair.llm)),
-        "routed": (token.all, measured.routed, prompt_gpu_s(wanted, pair.slm, pair.llm)),
+        "LLM": (expected.llm, measured.llm, prompt_gpu_s(wanted, pair.llm)),
+        "routed": (expected.routed, measured.routed, prompt_gpu_s(wanted, pair.slm, pair.llm)),
     }
     found = {}
-    for name, (seconds, known, prompt) in systems.items():
-        gpu_s = known or gpus * seconds / wanted.batch
+    for name, (rate, known, prompt) in systems.items():
+        gpu_s = known or gpus / rate
         request = gpu_s * wanted.answer_tokens + (0 if known else prompt)
         needed = gpus * replicas_for(request * wanted.requests_per_s, gpus)
         price = wanted.gpu.price_per_hour

@@ -14,7 +14,7 @@ from r2r.errors import must_be
 from r2r.evaluation.figures import cut_short, problem_scores
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
-from r2r.reporting.compare import tables
+from r2r.reporting.compare import forecasts, tables
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, points, read_run
 from r2r.reporting.statistics import PairedBootstrap
@@ -63,6 +63,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
         "validation": _validation(bench) if on_labels else None,
         "seed": config.seed,
         "target": bench.aimed,
+        "forecast": _forecast(bench, found),
         "systems": found,
         "differences": compared,
     }
@@ -82,6 +83,18 @@ def _timed(bench: Workbench, system: str, folder: Path) -> dict[str, Any]:
         loads += [load for run in (about or {}).get("runs", []) for load in run.get("load", [])]
     load = {"load": max(loads)} if loads else {}
     return load | (untimed(found) if found else {"timed_in": bench.session})
+
+
+def _forecast(bench: Workbench, found: dict[str, Any]) -> dict[str, Any] | None:
+    """What the routed system's speed was expected to be, and what it was: ``measured`` tokens per
+    second of both systems with ``under_way`` answers at once on average; None for what was reused.
+    """
+    about = read_json(evaluation_folder(bench, "routed") / MANIFEST) if "routed" in found else {}
+    told = about.get("forecast")
+    if not told:
+        return None
+    rates = {name: found.get(name, {}).get("tokens_per_s") for name in ("llm", "routed")}
+    return told | {"measured": rates | {"under_way": about["measured"]["under_way"]}}
 
 
 def _validation(bench: Workbench) -> dict[str, float] | None:
@@ -131,6 +144,8 @@ def report(bench: Workbench, folder: Path) -> dict[str, Any]:
     console.print()
     console.print(results_table(results))
     console.print()
+    for line in forecasts([read_run(folder)]):
+        say("forecast", line)
     say("report", f"{folder}: {PAGE}, table.md, {FIGURES}/, traces.md, {RESULTS}")
     return results
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from r2r.config import BenchmarkConfig
+    from r2r.policies.routed import Routed
     from r2r.serving.endpoint import Served
+    from r2r.serving.speed import Speed
     from r2r.serving.worker import Worker
     from r2r.stages.workbench import Workbench
 
@@ -77,12 +79,23 @@ def offer(bench: Workbench) -> tuple[Served, Worker]:
         generator=generator,
         beside={name: model for name, (model, _) in alone.items()},
         engines={"slm": generator.slm, "llm": generator.llm},
-        metrics=Metrics(),
+        metrics=Metrics(speed(bench, generator)),
         running=config.running,
         queue=config.queue,
         timeout_s=config.timeout_s,
     )
     return served, worker
+
+
+def speed(bench: Workbench, generator: Routed) -> Speed:
+    """Say what speed to expect of as many answers as run at once; for the metrics."""
+    from r2r.serving.speed import Speed
+    from r2r.stages.forecast import foretell
+    from r2r.throughput import Turns
+
+    requests = min(bench.config.serve.running, generator.concurrency)
+    timed, found = foretell(bench, generator, requests)
+    return Speed(timed, None if found.share is None else Turns.routed(found.share))
 
 
 def examples(benchmark: BenchmarkConfig) -> list[str]:

@@ -51,6 +51,7 @@ class Workbench:
         self.evaluated: set[Path] = set()  # what this run made or found, to be forced and told once
         self.uses: list[str] = []  # artifacts, as kind/name
         self.on_use: Callable[[], None] = lambda: None
+        self.forecast: dict[str, Any] | None = None  # of the routed system's speed
         self.session = f"{datetime.now(UTC).isoformat(timespec='seconds')}, {os.getpid()}"
         self.aimed: dict[str, Any] | None = None  # what ``target`` chose
 

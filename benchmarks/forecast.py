@@ -1,0 +1,127 @@
+"""Forecast beside measured tokens/s of routing on the torch engine.
+
+    python benchmarks/forecast.py [--pair nano] [--batches 1 8 32] [--shares 5 10 30]
+                                  [--tokens 128] [--waves 2]
+
+Before each run some forwards of both engines are timed (``r2r.engines.timing``), as ``evaluate``
+and ``serve`` do. From these, from how the run's answers took turns and from how many were under way
+on average the model (``r2r.throughput``) says its tokens/s. So it is the model of speed that is
+tested here, not what a router will do. ``LLM alone``: what it says of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from functools import partial
+from typing import Any
+
+from harness import (
+    Shown,
+    Target,
+    clock,
+    finish,
+    interleaved,
+    middle,
+    on_device,
+    options,
+    parsed,
+    spread,
+)
+from pairs import Pair, load_pair
+
+from r2r.engines.timing import timed
+from r2r.policies.acceptance import Ratio
+from r2r.policies.check import Check
+from r2r.policies.r2r import R2R
+from r2r.policies.routed import Policy, Routed
+from r2r.throughput import Turns
+
+POLICIES: dict[str, Policy] = {"r2r": R2R(), "check": Check(every=32, accept=Ratio(tau=0.1))}
+
+
+def measure(
+    pair: Pair, generator: Routed, policy: str, share: float, given: argparse.Namespace
+) -> dict[str, float]:
+    pair.ours()
+    pair.share(share / 100)
+    generator.policy = POLICIES[policy]
+    batch = generator.concurrency
+    prompts = pair.prompts(batch * (given.waves if batch > 1 else 1), given.tokens)
+    read = len(prompts[0].tokens)
+    text = [*prompts[0].tokens, *prompts[-1].tokens]  # as long as an answer is half way
+    forwards = asyncio.run(
+        timed(generator.slm, generator.llm, text, batch, reads=100 / share, scored=True,
+              together=False, clock=clock)
+    )  # fmt: skip
+    began, began_wall = clock(), time.perf_counter()
+    traces = generator.generate(prompts)
+    seconds, wall = clock() - began, time.perf_counter() - began_wall
+    spent = [trace.taken() for trace in traces]
+    written = sum(len(trace.steps) for trace in traces)
+    turns = Turns.taken(
+        sum(each.slm.forwards for each in spent), sum(each.llm.forwards for each in spent),
+        sum(each.llm.requests for each in spent), written,
+    )  # fmt: skip
+    under_way = max(1, round(sum(trace.seconds for trace in traces) / wall))
+    said = forwards.with_prompts(forwards.rate(turns, under_way), read, given.tokens)
+    found = written / seconds
+    return {
+        "llm_share": sum(trace.count("llm") for trace in traces) / written,
+        "under_way": under_way,
+        "tokens_per_s": found,
+        "forecast": said,
+        "error": said / found - 1,
+        "llm_alone": forwards.alone(under_way),
+    }
+
+
+def compare(pair: Pair, batch: int, given: argparse.Namespace) -> list[dict[str, Any]]:
+    generator = pair.routed(batch, None, False)
+    tried = [(policy, share) for policy in POLICIES for share in given.shares]
+    runs = interleaved(
+        {f"{policy} {share:g}": partial(measure, pair, generator, policy, share, given)
+         for policy, share in tried},
+        given.repeats, warmups=given.warmups,
+    )  # fmt: skip
+    rows = []
+    for (policy, share), found in zip(tried, runs.values(), strict=True):
+        rates = [run["tokens_per_s"] for run in found]
+        rows.append({"batch": batch, "policy": policy, "share": share / 100} | middle(found)
+                    | {"spread": spread(rates)})  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    parser = on_device(options(__doc__, repeats=3))
+    parser.add_argument("--pair", default="nano")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--shares", type=float, nargs="+", default=[5, 10, 30])
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--waves", type=int, default=2)
+    parser.add_argument("--warmups", type=int, default=1)
+    given = parsed(parser)
+    pair = load_pair(given.pair, given.device)
+    rows = [row for batch in given.batches for row in compare(pair, batch, given)]
+    lines = [
+        [f"{row['batch']}", row["policy"], f"{100 * row['llm_share']:.0f}",
+         f"{row['under_way']:.0f}", f"{row['tokens_per_s']:.1f}", f"{100 * row['spread']:.0f}",
+         f"{row['forecast']:.1f}",
+         f"{100 * row['error']:+.0f}", f"{row['llm_alone']:.1f}"] for row in rows
+    ]  # fmt: skip
+    columns = ("batch", "policy", "LLM %", "under way", "tok/s", "± %", "forecast", "off %",
+               "LLM alone")  # fmt: skip
+    off = statistics.median(abs(row["error"]) for row in rows)
+    targets = [Target("median error, %", 100 * off, 15.0, most=True)]
+    shown = Shown(f"{given.pair}: forecast and measured", "", columns, lines)
+    about = {"tokens": given.tokens, "waves": given.waves}
+    name = given.pair if given.pair in ("nano", "medium") else "own"
+    finish(given, f"forecast_{name}", rows, about, shown, targets)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""How long a pair's forwards take, through the engines' contract: some for each batch size."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from r2r.engines.base import Engine, Request
+from r2r.throughput import Forward, Timed
+
+TOKENS, ROUNDS = 10, 4  # that are timed
+NEVER = 1e9  # a threshold that no score reaches
+Clock = Callable[[], float]
+
+
+async def timed(
+    slm: Engine,
+    llm: Engine,
+    prompt: Sequence[int],
+    most: int,
+    *,
+    reads: float,
+    scored: bool,
+    together: bool,
+    clock: Clock = time.perf_counter,
+) -> Timed:
+    """Measure both models with 1 to ``most`` requests at once, all behind the same ``prompt``.
+
+    ``reads``: tokens that the LLM reads at a handoff, on average. ``scored``: the SLM asks its
+    router. Forwards over much longer texts than the prompt take longer.
+    """
+    small = Timer(slm, list(prompt), NEVER if scored else None, clock)
+    large = Timer(llm, list(prompt), None, clock)
+    sizes = sorted({1, math.ceil(most**0.5), most})
+    steps = {many: await small.step(many) for many in sizes}
+    ones = {many: await large.step(many) for many in sizes}
+    calls = {many: await large.call(many, max(2.0, reads)) for many in sizes}
+    return Timed(
+        slm=Forward(steps),
+        llm=Forward(ones),
+        reading=Forward(calls),
+        reads=max(2.0, reads),
+        prompt=(await small.read(), await large.read()),
+        handoff=max(0.0, await small.again() - steps[1]),
+        together=together,
+    )
+
+
+class Timer:
+    """One engine, and what is asked of it to be timed; nothing is left in it."""
+
+    def __init__(self, engine: Engine, prompt: list[int], threshold: float | None, clock: Clock):
+        self.engine, self.prompt, self.threshold, self.clock = engine, prompt, threshold, clock
+
+    async def step(self, many: int) -> float:
+        """Seconds of a token where ``many`` requests are written at once."""
+        sessions = await self._begun(many)
+        heard: list[tuple[float, int]] = []
+
+        def listen(tokens: list[int], _: list[float]) -> None:
+            heard.append((self.clock(), len(tokens)))
+
+        asked = [self._request(session, [], 1 + TOKENS) for session in sessions]
+        asked[0].on_tokens = listen
+        await asyncio.gather(*map(self.engine.decode, asked))
+        self._end(sessions)
+        if len(heard) < 2:  # the text ended at once
+            return await self.again()
+        (began, _), (ended, _) = heard[0], heard[-1]
+        return (ended - began) / max(1, sum(tokens for _, tokens in heard[1:]))
+
+    async def call(self, many: int, reads: float) -> float:
+        """Seconds of a handoff of ``many`` requests at once, each with as many new tokens as a
+        router leaves between two: ``reads`` on average."""
+        sessions = await self._begun(many)
+        at = [(number + 0.5) / many for number in range(many)]
+        widths = [max(1, round(reads * (-math.log(1 - x) if many > 1 else 1))) for x in at]
+        texts = [self.prompt[:1] for _ in sessions]
+        taken = []
+        for _ in range(2 + ROUNDS):  # one to read what was written above, one to begin sessions
+            began = self.clock()
+            both = zip(sessions, texts, strict=True)
+            asked = [self._request(session, text, 1) for session, text in both]
+            await asyncio.gather(*map(self.engine.next_token, asked))
+            taken.append(self.clock() - began)
+            texts = [[*t, *self._more(n)] for t, n in zip(texts, widths, strict=True)]
+        self._end(sessions)
+        return statistics.median(taken[2:])
+
+    async def again(self) -> float:
+        """Seconds of a token where the request for it is a new one, as after every handoff."""
+        (session,) = await self._begun(1)
+        answer, taken = self.prompt[:1], []
+        for _ in range(ROUNDS):
+            began = self.clock()
+            await self.engine.decode(self._request(session, answer, 1))
+            taken.append(self.clock() - began)
+            answer = [*answer, *self._more(2)]
+        self._end([session])
+        return statistics.median(taken)
+
+    async def read(self) -> float:
+        """Seconds of each token of a prompt."""
+        began = self.clock()
+        self._end(await self._begun(1))
+        return (self.clock() - began) / len(self.prompt)
+
+    async def _begun(self, many: int) -> list[int]:
+        """Sessions that hold the prompt: one reads it, the others copy it where the engine can."""
+        sessions = [self.engine.new_session() for _ in range(many)]
+        await self.engine.decode(self._request(sessions[0], [], 1))
+        others = [self._request(session, [], 1) for session in sessions[1:]]
+        for request in others:
+            request.parent = sessions[0]
+        await asyncio.gather(*map(self.engine.decode, others))
+        return sessions
+
+    def _end(self, sessions: Sequence[int]) -> None:
+        for session in sessions:
+            self.engine.release(session)
+
+    def _request(self, session: int, answer: list[int], budget: int) -> Request:
+        return Request(self.prompt, answer, budget, session=session, threshold=self.threshold)
+
+    def _more(self, tokens: int) -> list[int]:
+        """Any tokens, as many."""
+        return [self.prompt[at % len(self.prompt)] for at in range(tokens)]

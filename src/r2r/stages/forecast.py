@@ -1,0 +1,199 @@
+"""What speed to expect: measured forwards, and what the throughput model makes of them.
+
+Told before much is spent, with a warning where routing is slower than the LLM alone; kept, and set
+beside what was measured then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2r.policies.routed import Routed
+from r2r.records import MANIFEST, read_json
+from r2r.stages.screen import say
+from r2r.throughput import Timed, Turns
+
+if TYPE_CHECKING:
+    from r2r.stages.workbench import Workbench
+
+QUESTION = "A train leaves at 12 and another one at 30 past 4; how long after the first is that? "
+TEXT = 96  # tokens, about, behind which forwards are timed
+READS = 8.0  # tokens that the LLM reads at a handoff, where nothing is known
+LEAST_SHARE = 1e-3  # by the LLM: less is no different
+Z = 1.96  # standard errors of 95 %
+
+Curve = Mapping[str, Sequence[float]]  # columns: threshold, llm_share, recall
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Tokens per second of ``requests`` at once, reading prompts left out: of the LLM alone, and
+    ``routed`` with the LLM writing ``share`` of the tokens; both None where no replay tells it.
+    ``pays_below``: the share below which routing is faster than the LLM alone."""
+
+    requests: int
+    llm: float
+    routed: float | None
+    share: float | None
+    pays_below: float
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """A policy at a threshold, as an evaluation has found it: what to type for it, its accuracy
+    with the standard error, and how it takes turns."""
+
+    overrides: str
+    accuracy: float
+    stderr: float
+    turns: Turns
+
+
+def measure(bench: Workbench, generator: Routed, requests: int) -> Timed:
+    """Seconds of both engines' forwards with up to so many requests at once."""
+    from r2r.engines.timing import timed
+
+    share, prompt = share_expected(bench), bench.pair.encode(QUESTION)
+    prompt = bench.pair.encode(QUESTION * max(1, TEXT // len(prompt)))
+    return asyncio.run(
+        timed(
+            generator.slm,
+            generator.llm,
+            prompt,
+            requests,
+            reads=1 / share if share else READS,
+            scored=bench.policy.routes,
+            together=bench.fleet is not None,
+        )
+    )
+
+
+def forecast(timed: Timed, share: float | None, requests: int) -> Forecast:
+    """What a router is expected to bring, whose LLM writes ``share`` of the tokens."""
+    share = None if share is None else max(share, LEAST_SHARE)
+    routed = None if share is None else timed.rate(Turns.routed(share), requests)
+    return Forecast(requests, timed.alone(requests), routed, share, timed.pays_below(requests))
+
+
+def share_expected(bench: Workbench) -> float | None:
+    """The LLM's share of the tokens at the run's threshold, as replayed on labels; None where the
+    policy is another than the paper's, or nothing was replayed."""
+    found = _replayed(bench)
+    return max(share_at(found["curve"], bench.threshold), LEAST_SHARE) if found else None
+
+
+def _replayed(bench: Workbench) -> dict[str, Any] | None:
+    from r2r.policies.r2r import R2R
+    from r2r.stages.calibrate import calibration
+
+    known = isinstance(bench.policy, R2R) and bench.asks_router and bench.needs_labels
+    return calibration(bench) if known else None
+
+
+def share_at(curve: Curve, threshold: float) -> float:
+    """Of the next threshold above that was replayed, which routes the same labels or nearly."""
+    shares = zip(curve["threshold"], curve["llm_share"], strict=True)
+    return next((share for at, share in shares if at >= threshold), 0.0)
+
+
+def operating_points(artifacts: Path, pair: str) -> list[Operating]:
+    """What evaluations of a pair's routed systems have found."""
+    found = []
+    for path in sorted(artifacts.glob(f"evaluation/*/{MANIFEST}")):
+        about = read_json(path)
+        made, turns = about.get("made") or {}, about.get("measured", {}).get("turns")
+        if made.get("pair") == pair and turns:
+            metrics, at = about["metrics"], _overrides(made["decides"]["system"])
+            accuracy, stderr = metrics["accuracy"], metrics["accuracy_stderr"]
+            found.append(Operating(at, accuracy, stderr, Turns(**turns)))
+    return found
+
+
+def _overrides(system: dict[str, Any]) -> str:
+    """``policy=check, threshold=0.1`` of what decided a routed system."""
+    policy = system["policy"]["_target_"].rpartition(".")[2].lower()
+    more = [f"threshold={system['threshold']:.4g}"] if "threshold" in system else []
+    return ", ".join([f"policy={policy}", *more])
+
+
+def fastest(
+    timed: Timed, points: Iterable[Operating], requests: int
+) -> tuple[Operating, float] | None:
+    """The operating point of the highest expected tokens per second among those whose accuracy is
+    not told from the best one's (by its standard error); None without any."""
+    known = list(points)
+    if not known:
+        return None
+    best = max(known, key=lambda point: point.accuracy)
+    enough = best.accuracy - Z * best.stderr
+    good = [(p, timed.rate(p.turns, requests)) for p in known if p.accuracy >= enough]
+    return max(good, key=lambda found: found[1])
+
+
+def tell(found: Forecast) -> None:
+    """A line or two on the terminal."""
+    told = [f"LLM alone {found.llm:,.0f}"]
+    told += [] if found.routed is None else [f"routed {found.routed:,.0f}"]
+    say("forecast", f"tokens/s, {found.requests} at once: {', '.join(told)}")
+    share = "" if found.share is None else f"; {100 * found.share:.1f}% are expected"
+    say("forecast", f"routing pays below an LLM share of {100 * found.pays_below:.0f}%{share}")
+
+
+def helps(timed: Timed, found: Forecast, curve: Curve) -> Iterator[str]:
+    """What would make routing pay, in overrides; ``curve``: thresholds as replayed, if any."""
+    columns = (curve.get(name, []) for name in ("threshold", "llm_share", "recall"))
+    for at, share, recall in zip(*columns, strict=True):
+        if share < found.pays_below:
+            yield f"threshold={at:.4g} (LLM share {100 * share:.0f}%, recall {100 * recall:.0f}%)"
+            break
+    if found.share and not timed.together:
+        apart = Timed(timed.slm, timed.llm, timed.reading, timed.reads, timed.prompt)
+        rate = apart.rate(Turns.routed(found.share), found.requests)
+        if rate > found.llm:
+            yield f"a device for each model (engine=sglang_two_gpus): {rate:,.0f}"
+    for many in (found.requests // 4, 1):
+        tried = found.share and 0 < many <= timed.llm.points[-1][0] and many != found.requests
+        if tried and timed.rate(Turns.routed(found.share), many) > timed.alone(many):
+            yield f"{many} at once (engine.max_batch): faster than the LLM alone there"
+            break
+    yield "systems=[llm]: no routing; or a pair whose LLM is larger"
+
+
+def warn(timed: Timed, found: Forecast, curve: Curve) -> None:
+    """Where routing is expected to be slower than the LLM alone, say so, and what would help."""
+    if found.routed is None or found.routed > found.llm:
+        return
+    say("warning", "routing is slower than the LLM alone here; what would help:")
+    for line in helps(timed, found, curve):
+        say("", line)
+
+
+def tell_fastest(timed: Timed, artifacts: Path, pair: str, requests: int) -> None:
+    """The best of what this pair's evaluations have tried, if any."""
+    points = operating_points(artifacts, pair)
+    if quickest := fastest(timed, points, requests):
+        point, rate = quickest
+        say("forecast", f"of {len(points)} operating points, the fastest that is as accurate:")
+        say("", f"{point.overrides}: {rate:,.0f} tokens/s, accuracy {100 * point.accuracy:.1f}%")
+
+
+def foretell(bench: Workbench, generator: Routed, requests: int) -> tuple[Timed, Forecast]:
+    """Measure both engines, and say what to expect of ``requests`` at once."""
+    timed, replayed = measure(bench, generator, requests), _replayed(bench)
+    found = forecast(timed, share_expected(bench), requests)
+    tell(found)
+    warn(timed, found, replayed["curve"] if replayed else {})
+    tell_fastest(timed, bench.artifacts, bench.config.pair.name, requests)
+    return timed, found
+
+
+def evaluated_at_once(bench: Workbench) -> int:
+    """Requests that an evaluation has under way at once."""
+    benchmark, most = bench.config.benchmark, bench.config.engine.max_batch
+    if benchmark.limit is None:
+        return most
+    return min(most, benchmark.limit * len(benchmark.tasks) * benchmark.repeats)
