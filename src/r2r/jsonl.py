@@ -14,11 +14,12 @@ from r2r.errors import ConfigError, must_be
 
 def read_jsonl(path: str | Path, key: str) -> list[dict[str, Any]]:
     """All objects of a JSONL file, as ``iter_jsonl`` gives them."""
-    return list(iter_jsonl(path, key))
+    return [row for _, row in iter_jsonl(path, key)]
 
 
-def iter_jsonl(path: str | Path, key: str) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file (gzipped where its name ends in .gz), blank lines left out.
+def iter_jsonl(path: str | Path, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file (gzipped where its name ends in .gz), blank lines left out, each
+    with the number of its line, from 1.
 
     Raises ConfigError naming ``key`` (the config key that holds the path) where the file is
     missing or unreadable, or a line is not a JSON object.
@@ -28,7 +29,7 @@ def iter_jsonl(path: str | Path, key: str) -> Iterator[dict[str, Any]]:
         with opened(Path(path).expanduser(), "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _object(line, f"{key}: {path}, line {number}")
+                    yield number, _object(line, f"{key}: {path}, line {number}")
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise must_be(key, f"a readable JSONL file ({reason})", str(path)) from None

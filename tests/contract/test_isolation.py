@@ -95,7 +95,7 @@ def test_what_a_request_brings_along_fails_it_alone(models, where):
 
 
 @pytest.mark.parametrize("router", [Wobble, None])
-@pytest.mark.parametrize("place", ["_hidden", "_pick"])
+@pytest.mark.parametrize("place", ["hidden", "pick"])
 def test_a_forward_that_fails_fails_only_whose_fault_it_is(models, place, router, monkeypatch):
     """As one that finds no memory for a text, or a draw that cannot be made."""
     model = engine(models[0], router=router and router())
@@ -107,14 +107,14 @@ def test_a_forward_that_fails_fails_only_whose_fault_it_is(models, place, router
         return await asyncio.gather(*map(model.decode, asked), return_exceptions=True)
 
     alone = asyncio.run(run(good))
-    run_it = getattr(model, place)
+    run_it = getattr(model.runner, place)
 
     def fails(first, *rest):
-        if 77 in (first if place == "_hidden" else [r.sampling.seed for r in first]):
+        if 77 in (first if place == "hidden" else [r.sampling.seed for r in first]):
             raise torch.OutOfMemoryError("no memory")
         return run_it(first, *rest)
 
-    monkeypatch.setattr(model, place, fails)
+    monkeypatch.setattr(model.runner, place, fails)
     *ended, failed = asyncio.run(run([*good, bad]))
     assert isinstance(failed, torch.OutOfMemoryError)
     assert [end.tokens for end in ended] == [end.tokens for end in alone]
@@ -148,3 +148,78 @@ def test_a_router_of_several_positions_beside_a_hostile_text(models):
     expected = sources(generator.generate(asked))
     good, _ = beside(generator, asked, [Prompt([9, VOCAB], Sampling(5))] * 4)
     assert sources(good) == expected
+
+
+POISON = 77  # a token whose numbers are none, as an overflow in half precision makes them
+
+
+@pytest.fixture(scope="module")
+def poisoned():
+    model = tiny("qwen3", 32, 2, 0)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[POISON] = torch.nan
+    return model
+
+
+TEXTS = [[9, 10, 11], [12] * 90, [13, 14], [15] * 40]
+
+
+def alone_and_after(model, before):
+    """What each of TEXTS writes alone, and all at once after ``before(engine)``."""
+    alone = []
+    for text in TEXTS:
+        alone.append(asyncio.run(engine(model).decode(Request(text, [], 9))).tokens)
+
+    async def run():
+        used = engine(model, max_batch=4)
+        sessions = await before(used)
+        asked = [Request(t, [], 9, session=s) for t, s in zip(TEXTS, sessions, strict=True)]
+        return [end.tokens for end in await asyncio.gather(*map(used.decode, asked))]
+
+    return alone, asyncio.run(run())
+
+
+def test_a_row_forgets_what_is_no_number(poisoned):
+    """A masked position counts for nothing, but nothing times NaN is NaN."""
+
+    async def before(used):
+        sessions = [used.new_session() for _ in TEXTS]
+        texts = [[POISON] * 95 if n != 1 else [9] for n in range(len(TEXTS))]
+        asked = [Request(t, [], 1, session=s) for t, s in zip(texts, sessions, strict=True)]
+        await asyncio.gather(*map(used.decode, asked))
+        for session in sessions[2:]:  # their rows stay: the other two fill half of the pool
+            used.release(session)
+        return [used.new_session() for _ in TEXTS]
+
+    alone, after = alone_and_after(poisoned, before)
+    assert after == alone
+
+
+def test_what_is_cut_of_a_text_is_forgotten(poisoned):
+    async def before(used):
+        sessions = [used.new_session() for _ in TEXTS]
+        for behind in ([], [POISON] * 20):  # in one forward all of a text would be NaN
+            texts = [[*text, *behind] for text in TEXTS]
+            asked = [Request(t, [], 1, session=s) for t, s in zip(texts, sessions, strict=True)]
+            await asyncio.gather(*map(used.decode, asked))
+        return sessions
+
+    alone, after = alone_and_after(poisoned, before)
+    assert after == alone
+
+
+def test_what_a_failed_forward_has_kept_is_forgotten(poisoned, monkeypatch):
+    async def before(used):
+        sessions = [used.new_session() for _ in TEXTS]
+        told = [Request(t[:1], [], 1, session=s) for t, s in zip(TEXTS, sessions, strict=True)]
+        await asyncio.gather(*map(used.decode, told))
+        texts = [[*text[:1], *[POISON] * 99] for text in TEXTS]
+        asked = [Request(t, [], 1, session=s) for t, s in zip(texts, sessions, strict=True)]
+        with monkeypatch.context() as broken:
+            broken.setattr(used.runner, "pick", lambda *given: 1 / 0)
+            ends = await asyncio.gather(*map(used.decode, asked), return_exceptions=True)
+        assert all(isinstance(end, ZeroDivisionError) for end in ends)
+        return sessions
+
+    alone, after = alone_and_after(poisoned, before)
+    assert after == alone

@@ -189,8 +189,8 @@ DATA = {
     "not UTF-8": (b'{"question": "\xff\xfe"}\n', ["line 1"]),
     "binary": (os.urandom(64).replace(b"\n", b"x") + b"\n", ["line 1"]),
     "nested too deeply": (b"[" * 100_000 + b"\n", ["line 1"]),
-    "no answer": (b'{"family": "math", "question": "1+1?"}\n', ["row 0", "answer"]),
-    "no question": (b'{"family": "math", "answer": "2"}\n', ["row 0", "question"]),
+    "no answer": (b'{"family": "math", "question": "1+1?"}\n', ["line 1", "answer"]),
+    "no question": (b'{"family": "math", "answer": "2"}\n', ["line 1", "question"]),
     "a number for a question": (
         b'{"family": "math", "question": 1, "answer": "2"}\n',
         ["question"],

@@ -270,9 +270,9 @@ class Loud:
         ("aime24", "a.zip", b"PK", r"must be a \.jsonl"),
         ("aime24", "a.jsonl.gz", b"no gzip", "a readable JSONL file"),
         ("aime23", "a.json", b'[{"question": "Q", "answer": "1"}]', "must have a field year"),
-        ("aime23", "a.csv", b"Year,Question,Answer\nMMXX,Q,1\n", "row 0 is not as task aime23"),
+        ("aime23", "a.csv", b"Year,Question,Answer\nMMXX,Q,1\n", "row 1 is not as task aime23"),
         ("gpqa_diamond", "a.zip", b"PK", r"a\.zip: cannot be unpacked"),
-        ("gpqa_diamond", "a.csv", b"Question\nQ\n", "row 0 must have a field correct_answer"),
+        ("gpqa_diamond", "a.csv", b"Question\nQ\n", "row 1 must have a field correct_answer"),
         ("humaneval", "a.jsonl", jsonl({"prompt": "P"}), "field canonical_solution, got prompt"),
         (
             "mmlu_redux_philosophy",

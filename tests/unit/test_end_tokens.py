@@ -127,13 +127,49 @@ CHANGES = {
     "begin_suppress_tokens": [5], "bad_words_ids": [[5]], "forced_bos_token_id": 5,
     "forced_eos_token_id": 5, "min_new_tokens": 3, "encoder_repetition_penalty": 1.2,
     "guidance_scale": 1.5, "exponential_decay_length_penalty": [2, 1.5], "num_beams": 2,
+    "encoder_no_repeat_ngram_size": 2, "min_length": 9, "sequence_bias": [[[5], 1.0]],
+    "stop_strings": ["."], "penalty_alpha": 0.6, "dola_layers": "high", "token_healing": True,
+    "force_words_ids": [[5]], "constraints": [5], "watermarking_config": {"bias": 2.0},
+    "max_time": 9.0,
 }  # fmt: skip
+# What else a generation config holds, and why no greedy text of ours depends on it.
+ELSE = {
+    "this project says how long answers may be": "max_length max_new_tokens",
+    "of beams, which num_beams tells": """
+        early_stopping length_penalty diversity_penalty num_beam_groups low_memory
+    """,
+    "of draws": """
+        do_sample temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff
+        renormalize_logits num_return_sequences
+    """,
+    "of logits that are no numbers": "remove_invalid_values",
+    "speed and memory": """
+        use_mtp use_cache cache_implementation cache_config max_cache_len is_assistant
+        num_assistant_tokens num_assistant_tokens_schedule assistant_confidence_threshold
+        prompt_lookup_num_tokens max_matching_ngram_size assistant_early_exit assistant_lookbehind
+        target_lookbehind assistant_ensemble_weight speculation_type compile_config disable_compile
+        continuous_batching_config prefill_chunk_size
+    """,
+    "what generate returns": """
+        output_attentions output_hidden_states output_scores output_logits return_dict_in_generate
+    """,
+    "honoured": "eos_token_id",
+    "of prompts, which are the tokenizer's": "pad_token_id bos_token_id decoder_start_token_id",
+    "of the file": "_from_model_config transformers_version",
+}
+
+
+def test_every_setting_of_transformers_is_known():
+    elsewhere = {name for names in ELSE.values() for name in names.split()}
+    assert set(CHANGES) == set(pairs.GREEDY)
+    assert set(vars(GenerationConfig())) == set(pairs.GREEDY) | elsewhere
+    assert not set(pairs.GREEDY) & elsewhere
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_would_change_a_greedy_text_is_named(name):
-    told = pairs.unapplied(GenerationConfig(**{name: CHANGES[name]}))
-    assert told == f"{name}={CHANGES[name]}"
+    config = GenerationConfig(**{name: CHANGES[name]})
+    assert pairs.unapplied(config) == f"{name}={getattr(config, name)}"
 
 
 def test_what_changes_nothing_is_not_named(models, tmp_path):

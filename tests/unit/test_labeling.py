@@ -268,7 +268,7 @@ def test_queries_from_jsonl(tmp_path):
 
 def test_queries_that_cannot_be_read(tmp_path):
     path = write(tmp_path / "q.jsonl", {"question": "a?"}, {"quetsion": "b?"})
-    with pytest.raises(ConfigError, match=r"question_field .*row 1.*choices: quetsion"):
+    with pytest.raises(ConfigError, match=r"question_field .*line 2.*choices: quetsion"):
         read_queries(PromptsConfig(data_files=path))
     with pytest.raises(ConfigError, match=r"labeler\.prompts\.data_files must be at least one"):
         read_queries(PromptsConfig(data_files=write(tmp_path / "empty.jsonl")))

@@ -20,15 +20,16 @@ FORMATS = ".jsonl, .jsonl.gz, .json, .csv, .parquet or .zip"
 
 def read_rows(
     path: Path, key: str, *, member: str | None = None, password_env: str | None = None
-) -> Iterable[dict[str, Any]]:
-    """The rows of a table; JSONL is read as it is asked for, so that large files are never whole.
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """The rows of a table, each with its place in the file (``line 3``, or ``row 2`` of what has no
+    lines), from 1; JSONL is read as it is asked for, so that large files are never whole.
 
     ``member``: the file to read where ``path`` is a zip archive; ``password_env``: the environment
     variable that holds the archive's password. Raises ConfigError naming ``key`` (the config key
     that holds the path) where the file is missing, unreadable or of another format.
     """
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return iter_jsonl(path, key)
+        return ((f"line {number}", row) for number, row in iter_jsonl(path, key))
     try:
         content, name = path.read_bytes(), path.name
     except OSError as error:
@@ -45,7 +46,7 @@ def read_rows(
         raise ConfigError(f"{key}: {path}: cannot be read as {reason}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f"{key}: {path}: must be a list of JSON objects")
-    return rows
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _csv(content: bytes) -> list[dict[str, Any]]:

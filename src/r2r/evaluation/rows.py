@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def plain(row: Row) -> dict[str, Any]:
 
 def nano(row: Row) -> dict[str, Any]:
     problem, family = plain(row), row.text("family")
-    if family == "qa" and problem["answer"] not in LETTERS:
+    if family == "qa" and problem["answer"] not in list(LETTERS):
         raise row.wrong(f"must have one of {LETTERS} in answer, got {problem['answer']!r}")
     tests = row("tests") if family == "code" else []
     if family == "code" and not (tests and all(len(t) == 2 and _is_gold(t[1]) for t in tests)):
@@ -86,8 +87,11 @@ def nano(row: Row) -> dict[str, Any]:
 
 
 def _is_gold(value: Any) -> bool:
-    """Whether a program can return it: null and NaN are no answers."""
-    return value is not None and value == value
+    """Whether a program can return it, and must not return nothing: null and NaN are no answers."""
+    try:
+        return json.dumps(value, allow_nan=False) != "null"
+    except ValueError:
+        return False
 
 
 def gpqa(row: Row) -> dict[str, Any]:
@@ -107,12 +111,15 @@ def mmlu_redux(row: Row) -> dict[str, Any]:
 
 
 def human_eval(row: Row) -> dict[str, Any]:
-    """``answer``: the canonical body; ``test`` defines ``check(candidate)``."""
+    """``answer``: the canonical body; ``test`` defines ``check(candidate)``, which grades what the
+    program calls ``entry_point``."""
     names = {"question": "prompt", "answer": "canonical_solution"}
     same = {name: name for name in ("test", "entry_point")}
     problem = {name: row.text(field) for name, field in (names | same).items()}
-    for name in same:
-        row.filled(problem[name].strip(), name)
+    if not re.search(r"^def check\(", problem["test"], re.MULTILINE):
+        raise row.wrong(f"must define check(candidate) in test, got {problem['test']!r:.60}")
+    if not problem["entry_point"].isidentifier():
+        raise row.wrong(f"must have a name in entry_point, got {problem['entry_point']!r:.60}")
     return problem
 
 
@@ -133,6 +140,8 @@ def live_code(row: Row) -> dict[str, Any]:
             raise row.wrong(f"must have texts in its tests, got {test!r:.60}")
         if function and not _is_result(test["output"]):
             raise row.wrong(f"must have JSON outputs in its tests, got {test['output']!r:.60}")
+    if not any(test["output"].strip() for test in tests):
+        raise row.wrong("must have a test whose output is not empty")
     return {
         "question": row.text("question_content"),
         "answer": "",
@@ -145,7 +154,7 @@ def live_code(row: Row) -> dict[str, Any]:
 
 def _is_result(output: str) -> bool:
     try:
-        return (value := json.loads(output, parse_int=str)) == value
+        return _is_gold(json.loads(output, parse_int=str))
     except (ValueError, RecursionError):
         return False
 
@@ -158,10 +167,13 @@ def arena(row: Row) -> dict[str, Any]:
 
 def arena_baseline(row: Row) -> dict[str, Any]:
     """What the baseline model answered, in either format of its answers."""
-    if "choices" in row.fields:
-        return {"answer": row("choices")[0]["turns"][0]["content"]}
-    said = row("messages")[-1]["content"]
-    return {"answer": said["answer"] if isinstance(said, dict) else said}
+    name = "choices" if "choices" in row.fields else "messages"
+    said = row("choices")[0]["turns"][0] if name == "choices" else row("messages")[-1]
+    said = said["content"]
+    answer = said["answer"] if isinstance(said, dict) else said
+    if not isinstance(answer, str) or not answer.strip():
+        raise row.wrong(f"must have an answer's text in {name}, got {answer!r:.60}")
+    return {"answer": answer}
 
 
 def conversation(row: Row) -> dict[str, Any]:

@@ -188,8 +188,8 @@ def problems(task: str, split: str, data_files: Mapping[str, str | None]) -> lis
         raise ConfigError(f"task {task} has no {split} split: set {key}{instead} to a local file")
     where = f"{key}: {path or source.hub}"
     kept: list[dict[str, Any]] = []
-    for number, fields in enumerate(found):
-        row = Row(fields, f"{where}: row {number}")
+    for place, fields in found:
+        row = Row(fields, f"{where}, {place}")
         try:
             if source.keep(row, split):
                 named = (row.fields[name] for name in IDS if row.fields.get(name) is not None)
@@ -204,7 +204,7 @@ def problems(task: str, split: str, data_files: Mapping[str, str | None]) -> lis
     return kept
 
 
-def _from_hub(source: Source, split: str, key: str) -> Iterable[dict[str, Any]]:
+def _from_hub(source: Source, split: str, key: str) -> Iterable[tuple[str, dict[str, Any]]]:
     assert source.hub
     names = source.splits[split]
     try:
@@ -212,7 +212,7 @@ def _from_hub(source: Source, split: str, key: str) -> Iterable[dict[str, Any]]:
             from datasets import load_dataset
 
             found: Any = load_dataset(source.hub, source.subset, split=names)
-            return found
+            return ((f"row {number}", row) for number, row in enumerate(found, start=1))
         from huggingface_hub import hf_hub_download
 
         paths = [hf_hub_download(source.hub, name, repo_type="dataset") for name in names]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from r2r.config import PromptsConfig
 from r2r.errors import ConfigError, must_be
-from r2r.jsonl import read_jsonl
+from r2r.jsonl import iter_jsonl
 
 
 def read_queries(config: PromptsConfig) -> list[tuple[str, str]]:
@@ -22,10 +21,14 @@ def read_queries(config: PromptsConfig) -> list[tuple[str, str]]:
     if config.limit is not None and config.limit < 1:
         raise must_be("labeler.prompts.limit", "at least 1, or null", config.limit)
     key = "labeler.prompts.data_files" if config.data_files else "labeler.prompts.dataset"
-    rows = read_jsonl(Path(config.data_files), key) if config.data_files else _from_hub(config)
+    if config.data_files:
+        lines = iter_jsonl(config.data_files, key)
+        rows = [(f"line {line}", row) for line, row in lines]
+    else:
+        rows = [(f"row {n}", row) for n, row in enumerate(_from_hub(config), start=1)]
     if not rows:
         raise must_be(key, "at least one query", config.data_files or config.dataset)
-    return [_query(number, row, config) for number, row in enumerate(rows[: config.limit])]
+    return [_query(n, *placed, config) for n, placed in enumerate(rows[: config.limit])]
 
 
 def _from_hub(config: PromptsConfig) -> list[dict[str, Any]]:
@@ -44,9 +47,9 @@ def _from_hub(config: PromptsConfig) -> list[dict[str, Any]]:
     return found.select(range(count)).to_list()
 
 
-def _query(number: int, row: dict[str, Any], config: PromptsConfig) -> tuple[str, str]:
+def _query(number: int, place: str, row: dict[str, Any], config: PromptsConfig) -> tuple[str, str]:
     question = row.get(config.question_field)
     if not isinstance(question, str) or not question.strip():
-        wanted = f"a field that holds text in every row (row {number} has none)"
+        wanted = f"a field that holds text in every row ({place} has none)"
         raise must_be("labeler.prompts.question_field", wanted, config.question_field, row)
     return str(row.get("id", number)), question

@@ -15,7 +15,7 @@ class Pool:
 
     ``rows``: slot -> its row. There is memory for ``room`` rows: for at most half as many again as
     were ever needed at once, and never for twice those that are taken. What lies behind the length
-    of a row's text is never attended to.
+    of a row's text is masked, and zero: were it NaN, nothing times it were NaN too.
     """
 
     def __init__(self, capacity: int):
@@ -47,8 +47,9 @@ class Pool:
 
     def free(self, slot: int) -> None:
         """Give a row back. The others move together where they leave half of the room empty."""
-        del self.rows[slot]
+        row = self.rows.pop(slot)
         if 2 * len(self.rows) > self.room:
+            self.wipe(row, slice(None))
             return
         self.fit()
         kept = sorted(self.rows, key=self.rows.__getitem__)
@@ -58,6 +59,13 @@ class Pool:
             self.layers.clear()
         for index, (keys, values) in self.layers.items():
             self.layers[index] = (keys[rows], values[rows])
+
+    @torch.inference_mode()
+    def wipe(self, row: int, positions: slice) -> None:
+        """Forget what a row holds there; there may be no memory for it yet."""
+        for both in self.layers.values():
+            for kept in both:
+                kept[row : row + 1, :, positions] = 0
 
     def store(
         self,
@@ -126,6 +134,12 @@ class SlotCache:
         home = self.homes.pop(slot, None)
         if home is not None:
             home.free(slot)
+
+    def cut(self, slot: int, start: int, end: int | None = None) -> None:
+        """Forget a part of a slot's text: up to ``end``, or all there may be."""
+        home = self.homes.get(slot)
+        if home is not None:
+            home.wipe(home.rows[slot], slice(start, end))
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give ``target``, which has room for them, the first ``length`` tokens of ``source``."""

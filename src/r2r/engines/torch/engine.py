@@ -203,6 +203,7 @@ class TorchEngine:
             left = [job for job in jobs if not job.future.done()]
             for job in left:
                 del job.place.tokens[held[job] :]
+                self.cache.cut(job.place.index, held[job])
             if len(jobs) == 1 or self.runner.past is not None:
                 for job in left:
                     job.future.set_exception(error)
@@ -237,7 +238,10 @@ class TorchEngine:
             given = _common(parent.tokens, job.text)
             self.cache.copy(parent.index, slot.index, given)
         # A token whose output is asked for is fed (again), the last one always.
-        slot.tokens = job.text[: min(given, job.wanted)]
+        kept = min(given, job.wanted)
+        if kept < len(slot.tokens):
+            self.cache.cut(slot.index, kept, len(slot.tokens))
+        slot.tokens = job.text[:kept]
 
     def _leave(self) -> None:
         """Free the slots of jobs that are done, failed or cancelled."""
