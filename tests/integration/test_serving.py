@@ -132,7 +132,7 @@ def test_stop_and_length(url, stream):
 
 def test_completions_and_what_the_generator_is_asked(url, script):
     body = {"model": "toy", "prompt": ["a", "b"], "n": 2, "max_tokens": 4, "seed": 5,
-            "temperature": 0.5, "top_p": 0.9, "threshold": 0.25}  # fmt: skip
+            "temperature": 0.5, "top_p": 0.9, "threshold": 0.25, "ignore_eos": True}  # fmt: skip
     answer = httpx.post(f"{url}/v1/completions", json=body).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
     assert {choice["text"] for choice in answer["choices"]} == {"Now 1+2"}
@@ -142,6 +142,7 @@ def test_completions_and_what_the_generator_is_asked(url, script):
     first = script.asked[0]
     assert (first.sampling.temperature, first.sampling.top_p) == (0.5, 0.9)
     assert (first.sampling.max_new_tokens, first.threshold) == (4, 0.25)
+    assert first.ignore_eos
 
 
 def test_the_model_tells_its_threshold(url):

@@ -148,7 +148,7 @@ def test_sampling_by_rank_is_taken_where_an_answer_is_greedy():
     ("fields", "message"),
     [
         ({"top_k": 20}, "top_k must be -1 or 0, all tokens, where temperature is above 0, got 20"),
-        ({"ignore_eos": True}, "ignore_eos must be false, got true"),
+        ({"ignore_eos": 1}, "ignore_eos must be true or false, got 1"),
         ({"repetition_penalty": 1.1}, "repetition_penalty must be 1, got 1.1"),
         ({"skip_special_tokens": False}, "skip_special_tokens must be true, got false"),
         (

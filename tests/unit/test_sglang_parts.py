@@ -112,6 +112,14 @@ def test_an_answer_that_breaks_off_goes_on_where_it_was():
     assert fake.asked == [[1], [1], [1, 10, 11, 12]]
 
 
+def test_an_answer_that_is_to_ignore_its_end_goes_on_behind_it():
+    fake, request = Fake(), Request([1], [], 9, ignore_eos=True)
+    decoded = with_fake(fake, lambda engine: engine.decode(request), Patience(5.0, 5.0))
+    assert decoded.tokens == [10, 11, 12, 13, 14, EOS, *decoded.tokens[6:]]
+    assert (len(decoded.tokens), decoded.reason) == (9, "budget")
+    assert fake.asked[:2] == [[1], [1, 10, 11, 12, 13, 14, EOS]]
+
+
 @pytest.mark.parametrize(("bad", "why"), [(503, "HTTP 503 no room"), ("silence", "Timeout")])
 def test_a_server_that_only_fails_is_one_error_in_bounded_time(bad, why):
     def work(engine):

@@ -45,6 +45,7 @@ class Request:
     model's own entropy, relative to that of a uniform distribution (0 to 1), in place of a router:
     above the one a token is divergent, below the other it is the last. ``budget``: tokens to write
     at most.
+    With ``ignore_eos`` an end token is one as any other.
     ``on_tokens(tokens, scores)`` hears of every token that ``decode`` will return, once and in
     order, as soon as it is written; ``scores`` align with ``tokens``, or are empty where no router
     was asked. It is called in the event loop of ``decode``, and neither waits nor raises.
@@ -60,6 +61,7 @@ class Request:
     above: float | None = None
     below: float | None = None
     stop: StopCheck | None = None
+    ignore_eos: bool = False
     on_tokens: Callable[[list[int], list[float]], None] | None = None
 
     @property

@@ -47,7 +47,8 @@ class Answer:
         spent: Spent,
     ):
         self.prompt, self.threshold, self.left = prompt, threshold, budget
-        self.eos_ids, self.stop, self._add, self.spent = eos_ids, stop, add, spent
+        self.eos_ids = frozenset() if prompt.ignore_eos else eos_ids
+        self.stop, self._add, self.spent = stop, add, spent
         self.tokenizer = tokenizer
         self.tokens: list[int] = []
         self.ended: FinishReason | None = None
@@ -186,7 +187,7 @@ class Writer:
         answer = self.answer
         return Request(
             answer.prompt.tokens, [*answer.tokens, *given], budget, answer.prompt.sampling,
-            self.session, threshold=threshold,
+            self.session, threshold=threshold, ignore_eos=answer.prompt.ignore_eos,
         )  # fmt: skip
 
     def _unread(self, given: list[int]) -> int:

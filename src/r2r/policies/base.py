@@ -23,7 +23,8 @@ class Prompt:
 
     ``stop``: strings that end the answer (and are cut off); ``after``: look for them only behind
     this text (``</think>``), so that the reasoning itself may contain them. ``threshold``: this
-    prompt's own, for generators that route; None is the generator's.
+    prompt's own, for generators that route; None is the generator's. ``ignore_eos``: go on behind
+    end tokens, which the text does not show, to the budget or a stop string: for measurements.
     """
 
     tokens: list[int]
@@ -31,6 +32,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
     after: str = ""
     threshold: float | None = None
+    ignore_eos: bool = False
 
 
 class Generator(ABC):

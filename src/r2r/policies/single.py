@@ -32,7 +32,7 @@ class Single(Generator):
         session = self.engine.new_session()
         request = Request(
             prompt.tokens, [], budget, prompt.sampling, session,
-            stop=self.stop_check(prompt), on_tokens=told,
+            stop=self.stop_check(prompt), ignore_eos=prompt.ignore_eos, on_tokens=told,
         )  # fmt: skip
         try:
             decoded = await self.engine.decode(request)

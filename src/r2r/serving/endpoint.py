@@ -168,7 +168,13 @@ class Endpoint:
             message = f"{len(texts) * count} answers in one request, {self.worker.room} at most"
             raise ApiError(400, message, param="n")
         return [
-            Prompt(tokens, sampling, stop=asked.stops, threshold=asked.threshold)
+            Prompt(
+                tokens,
+                sampling,
+                stop=asked.stops,
+                threshold=asked.threshold,
+                ignore_eos=bool(asked.ignore_eos),
+            )
             for tokens in texts
             for sampling in asked.samplings(count, self._budget(asked, len(tokens)))
         ]

@@ -97,7 +97,6 @@ class Neutral(Strict):
     # Where an answer ends, and what is shown of it.
     min_tokens: Zero = None
     min_new_tokens: Zero = None
-    ignore_eos: Off = None
     stop_token_ids: NoList = None
     stop_regex: NoList = None
     include_stop_str_in_output: Off = None

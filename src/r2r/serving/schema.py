@@ -127,6 +127,7 @@ class Asked(Strict):
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = Field(
         None, description="a text of 1 to 1000 characters, or a list of at most 4"
     )
+    ignore_eos: Switch = None
     stream: Switch = None
     stream_options: StreamOptions | None = Field(None, description="an object")
     threshold: Annotated[Number, Field(ge=0)] | None = Field(

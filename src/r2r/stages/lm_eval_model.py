@@ -13,7 +13,8 @@ from lm_eval.api.registry import register_model
 
 from r2r.errors import ConfigError, must_be
 from r2r.evaluation.adapter import R2RLM, no_likelihoods
-from r2r.evaluation.harness import TASKS, metadata
+from r2r.evaluation.harness import TASKS
+from r2r.evaluation.harness import metadata as task_metadata
 from r2r.evaluation.sources import PREFIX, SOURCES
 from r2r.records import MANIFEST
 from r2r.stages.compose import SYSTEMS, compose
@@ -122,14 +123,20 @@ def _manager(theirs: type[Any], ours: BenchmarkConfig | None) -> type[Any]:
     model is another, and tasks may be of any kind)."""
 
     class TaskManager(theirs):
-        def __init__(self, *args: Any, **kwargs: Any):
-            folder = kwargs.pop("include_path", None)
-            if folder is not None and not Path(folder).is_dir():
-                raise must_be("--include_path", "a folder with tasks", str(folder))
-            if ours is not None:
-                kwargs["metadata"] = (kwargs.get("metadata") or {}) | metadata(ours, "test")
-            folders = [TASKS, *([folder] if folder else [])]
-            super().__init__(*args, include_path=folders, **kwargs)
+        def __init__(
+            self,
+            *,
+            include_path: str | None = None,
+            include_defaults: bool = True,
+            metadata: dict[str, Any] | None = None,
+        ):
+            if include_path is not None and not Path(include_path).is_dir():
+                raise must_be("--include_path", "a folder with tasks", include_path)
+            super().__init__(
+                include_path=[TASKS, *([include_path] if include_path else [])],
+                include_defaults=include_defaults,
+                metadata=(metadata or {}) | (task_metadata(ours, "test") if ours else {}),
+            )
 
         def match_tasks(self, task_list: list[str]) -> list[str]:
             found = super().match_tasks(task_list)

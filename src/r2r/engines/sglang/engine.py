@@ -170,7 +170,8 @@ class SGLangEngine:
 
     def _reason(self, writing: Writing) -> EndReason | None:
         request = writing.request
-        if writing.tokens[-1] in self.eos_ids:
+        # Where an answer goes on all the same, the server is asked again.
+        if writing.tokens[-1] in self.eos_ids and not request.ignore_eos:
             return "eos"
         if request.stop is not None and request.stop(writing.answer):
             return "stop"

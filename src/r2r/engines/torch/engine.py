@@ -330,7 +330,7 @@ class TorchEngine:
         if job.request.on_tokens is not None:
             job.request.on_tokens([token], [] if score is None else [score])
         reason = None
-        if token in self.eos_ids:
+        if token in self.eos_ids and not job.request.ignore_eos:
             reason = "eos"
         elif job.request.stop is not None and job.request.stop(job.answer):
             reason = "stop"
