@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -331,6 +332,58 @@ def judge():
     return [verdicts, asked.prompts[:2]]
 
 
+def forked():
+    """The toy LLM's answer and its forks, held by a session."""
+    from r2r.labeling.rules import Held
+
+    response = Response(Query("q", ASKED, "How many?"), 0, PLAN)
+    slips_at = ((1, ids("<end>")[0], 0), (4, ids("4")[0], 0), (10, ids("2")[0], 7))
+    forks = [Fork(response, at, token, start) for at, token, start in slips_at]
+
+    def held(llm):
+        return Held(llm, context=40, turn=nullcontext, on_tokens=lambda tokens, scores: None)
+
+    return forks, held
+
+
+@step("labeling.likelihood", "LIKELIHOOD_VERSION")
+def likelihood():
+    from r2r.labeling.likelihood import Likelihood, relative
+
+    forks, held = forked()
+    llm = ToyEngine(plan)
+    verdicts = asyncio.run(Likelihood(bound=0.1).verdicts(forks, held(llm)))
+    read = asyncio.run(llm.prefill([*ASKED, *PLAN], len(ASKED) - 1))
+    ratios = [[relative(read, at, token) for token in range(8)] for at in (0, 3)]
+    return [verdicts, [fork.tail for fork in forks], rounded(ratios, 4)]
+
+
+@step("labeling.outcome", "OUTCOME_VERSION")
+def outcome():
+    from r2r.labeling.outcome import Outcome
+
+    class LastDigit:
+        def read(self, query, text):
+            return ([letter for letter in text if letter.isdigit()] or [None])[-1]
+
+        def same(self, query, one, other):
+            return one == other
+
+    found = []
+    for per_query, limit in ((3, 40), (1, 40), (3, 12)):
+        forks, held = forked()
+        rule = Outcome(
+            finals=LastDigit(),
+            sentences=FullStops(),
+            per_query=per_query,
+            seed=0,
+            max_new_tokens=limit,
+        )
+        verdicts = asyncio.run(rule.verdicts(forks, held(ToyEngine(plan))))
+        found.append([verdicts, [fork.tail for fork in forks]])
+    return found
+
+
 @step("labeling.dataset", "DATASET_VERSION")
 def dataset():
     from r2r.labeling.dataset import COLUMNS, SPLITS
@@ -338,9 +391,9 @@ def dataset():
     from r2r.labeling.prefill import Reading
     from r2r.labeling.shards import assign_splits
 
-    mismatch = np.array([False, True, True, True, True, False])
-    reading = Reading(np.arange(6) / 4, mismatch, np.array([True] * 5 + [False]))
-    verdicts = ["neutral", "divergent", "disputed", "unverified"]
+    mismatch = np.array([False, True, True, True, True, True, False])
+    reading = Reading(np.arange(7) / 4, mismatch, np.array([True] * 6 + [False]))
+    verdicts = ["neutral", "divergent", "disputed", "unverified", "unsampled"]
     columns = columns_of({}, reading, verdicts)
     split = LabelerConfig(validation_share=0.2, test_share=0.2, shard_queries=4)
     asked = [Query(str(n), [n, n * n], "?") for n in (*range(10), 3)]
@@ -827,6 +880,8 @@ def fingerprint_parts() -> dict[str, Any]:
     for label, more in (
         ("", []),
         ("judge", ["labeler=judge", "labeler.judge.model=a", "labeler.judge.url=http://a"]),
+        ("likelihood", ["labeler=likelihood"]),
+        ("outcome", ["labeler=outcome"]),
     ):
         config, router = compose(["outputs=/nowhere", "threshold=0.5", "router=mlp", *more])
         bench = Workbench(config, router)

@@ -146,7 +146,7 @@ class RayConfig:
 
 @dataclass
 class LabelerConfig:
-    verifier: str = MISSING  # equivalence | judge
+    verifier: str = MISSING  # equivalence | judge | likelihood | outcome
     executor: str = MISSING  # serial | ray
     ray: RayConfig = field(default_factory=RayConfig)
     path: str | None = None  # a published training set (folder or hub id), in place of labelling
@@ -161,6 +161,9 @@ class LabelerConfig:
     synonyms: dict[str, str] = field(default_factory=dict)  # equivalence: word -> what it means
     ignored: list[str] = field(default_factory=list)  # equivalence: words that carry no meaning
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    bound: float | None = None  # likelihood: of the SLM's token, relative to the LLM's best
+    per_query: int | None = None  # outcome: mismatches that are followed to the answer's end
+    seed: int | None = None  # outcome: of their choice
 
 
 @dataclass

@@ -10,9 +10,10 @@ from r2r.config import LabelerConfig, PromptsConfig
 from r2r.errors import ConfigError
 from r2r.labeling.dataset import Labels
 from r2r.labeling.flow import SILENT, label_queries
-from r2r.labeling.labeler import PathFollowingLabeler
+from r2r.labeling.labeler import QueryLabeler
 from r2r.labeling.prompts import read_queries
 from r2r.labeling.respond import Query
+from r2r.labeling.rules import PathFollowing
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.shards import assign_splits
 from r2r.labeling.verify import EquivalenceVerifier
@@ -56,19 +57,20 @@ def config(**options):
 
 def labeler(
     slm=slips, llm=plan, verifier=EQUIVALENCE, named="equivalence", think=(THINK, CLOSE),
-    context=99, max_batch=4, **options,
+    context=99, max_batch=4, rule=None, **options,
 ):  # fmt: skip
     settings = config(verifier=named, **options)
-    return PathFollowingLabeler(
+    sentences = Sentences(
+        decode=decode,
+        think_ids=[t for t in think if t is not None],
+        eos_ids=[END],
+        limit=settings.max_sentence_tokens,
+    )
+    return QueryLabeler(
         slm=slm if isinstance(slm, ToyEngine) else ToyEngine(slm),
         llm=llm if isinstance(llm, ToyEngine) else ToyEngine(llm),
-        verifier=verifier,
-        sentences=Sentences(
-            decode=decode,
-            think_ids=[t for t in think if t is not None],
-            eos_ids=[END],
-            limit=settings.max_sentence_tokens,
-        ),
+        rule=rule(sentences) if rule else PathFollowing(verifier, sentences),
+        sentences=sentences,
         config=settings,
         context=context,
         max_batch=max_batch,
@@ -130,7 +132,7 @@ def test_the_manifest_counts_and_reports(tmp_path):
     assert manifest["queries"] == 10
     assert manifest["counts"] == {
         "rows": 200, "masked": 20, "identical": 140, "neutral": 30, "divergent": 10,
-        "unverified": 0, "disputed": 0,
+        "unverified": 0, "unsampled": 0, "disputed": 0,
     }  # fmt: skip
     assert manifest["splits"]["train"] == {"queries": 6, "rows": 108, "divergent": 6}
     assert manifest["splits"]["test"] == {"queries": 2, "rows": 36, "divergent": 2}

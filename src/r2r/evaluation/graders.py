@@ -58,12 +58,19 @@ def boxed_correct(text: str, gold: str) -> bool:
     return answer is not None and same_answer(answer, gold)
 
 
-def number_correct(text: str, gold: str) -> bool:
-    """``boxed_correct``; where there is no box, the last ``#### 18`` or "the answer is 18"."""
-    if last_boxed(text) is not None:
-        return boxed_correct(text, gold)
+def last_number(text: str) -> str | None:
+    """``last_boxed``; where there is no box, the last ``#### 18`` or "the answer is 18"."""
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
     stated = STATED_NUMBER.findall(text.rpartition(THINK_END)[2])
-    return bool(stated) and same_answer("".join(stated[-1]), gold)
+    return "".join(stated[-1]) if stated else None
+
+
+def number_correct(text: str, gold: str) -> bool:
+    """Whether ``last_number`` equals ``gold``, as boxed answers do."""
+    answer = last_number(text)
+    return answer is not None and same_answer(answer, gold)
 
 
 def same_answer(answer: str, gold: str) -> bool:
@@ -76,7 +83,12 @@ def same_answer(answer: str, gold: str) -> bool:
 
 
 def letter_correct(text: str, gold: str) -> bool:
-    r"""Whether the answer after ``</think>`` is the letter ``gold``: the last that is boxed
+    """Whether ``last_letter`` is the letter ``gold``."""
+    return last_letter(text) == gold.upper()
+
+
+def last_letter(text: str) -> str | None:
+    r"""The letter, A to D, that the answer after ``</think>`` comes to: the last that is boxed
     (\boxed{B}, \boxed{\text{Option B}}, \boxed{B) 3 eV}) or stated ("Answer: B"); where there is
     neither, a last line such as **B** or (B). A box without one of the letters counts for nothing.
     """
@@ -87,5 +99,5 @@ def letter_correct(text: str, gold: str) -> bool:
             found.append((start, boxed[1]))
     if not found:
         line = LETTER_LINE.fullmatch(final.rstrip().rpartition("\n")[2].strip())
-        return bool(line) and line[1] == gold.upper()
-    return max(found)[1].upper() == gold.upper()
+        return line[1] if line else None
+    return max(found)[1].upper()

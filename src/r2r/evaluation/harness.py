@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures
@@ -43,10 +43,23 @@ def prompts(benchmark: BenchmarkConfig, split: str = "train") -> list[tuple[str,
     """(id, question) of all problems of a split, the tasks in turn, so that the first n hold as
     many of each; train: of ``train_tasks`` where there are any. Raises ConfigError where a task has
     no such split."""
+    return [(each.id, each.question) for each in asked(benchmark, split)]
+
+
+class Asked(NamedTuple):
+    task: str
+    id: str
+    question: str
+
+
+def asked(benchmark: BenchmarkConfig, split: str) -> list[Asked]:
+    """``prompts``, with the task of each."""
     with quiet():
-        tasks = load_tasks(benchmark, split)
-        columns = [[(d["id"], str(t.doc_to_text(d))) for d in t.eval_docs] for t in tasks.values()]
-    return [prompt for prompt in chain(*zip_longest(*columns)) if prompt]
+        columns = [
+            [Asked(name, doc["id"], str(task.doc_to_text(doc))) for doc in task.eval_docs]
+            for name, task in load_tasks(benchmark, split).items()
+        ]
+    return [each for each in chain(*zip_longest(*columns)) if each]
 
 
 def evaluate(

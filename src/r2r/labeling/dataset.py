@@ -14,7 +14,7 @@ import numpy as np
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, file_hash, read_json
 
-DATASET_VERSION = 2  # columns, what a verdict's label is, splits
+DATASET_VERSION = 3  # columns, what a verdict's label is, splits
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # their numbers in the split column
 

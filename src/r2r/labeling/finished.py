@@ -16,8 +16,14 @@ from r2r.labeling.respond import LeftOut
 from r2r.labeling.verify import Verdict
 
 KINDS = ("identical", "neutral", "divergent")
-COUNTED = ("rows", "masked", *KINDS, "unverified", "disputed")
-LABELS: dict[Verdict, int] = {"neutral": 0, "divergent": 1, "disputed": 1, "unverified": -1}
+COUNTED = ("rows", "masked", *KINDS, "unverified", "unsampled", "disputed")
+LABELS: dict[Verdict, int] = {
+    "neutral": 0,
+    "divergent": 1,
+    "disputed": 1,
+    "unverified": -1,
+    "unsampled": -1,
+}
 EXAMPLES = 10  # of each kind that a report shows: twenty in all
 FACTS = "facts"  # among the tensors: the rest, as JSON
 
@@ -87,6 +93,8 @@ def tally(
         "unverified": reading.mismatch & (divergent == -1),
     }
     counts = {"rows": len(divergent)} | {kind: int(rows.sum()) for kind, rows in kinds.items()}
+    counts["unsampled"] = verdicts.count("unsampled")
+    counts["unverified"] -= counts["unsampled"]
     counts["disputed"] = verdicts.count("disputed")
     entropy = {kind: float(reading.entropy[kinds[kind]].sum()) for kind in KINDS}
     return {name: counts[name] for name in COUNTED}, entropy

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the R2R paper: label the SLM's tokens by following the LLM's path."""
+"""Label the SLM's tokens along the LLM's answers, by any rule: queries in, labelled queries out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 from r2r.config import LabelerConfig
 from r2r.engines.base import Engine
 from r2r.labeling.concurrent import Turns, map_bounded
-from r2r.labeling.continuations import Fork, compare, follow, forks_of
+from r2r.labeling.continuations import Fork, compare, forks_of
 from r2r.labeling.finished import EXAMPLES, Facts, Finished, columns_of, tally
 from r2r.labeling.flow import Asked, Keep, Progress
 from r2r.labeling.prefill import read
 from r2r.labeling.respond import Response, respond
+from r2r.labeling.rules import Held, Rule
 from r2r.labeling.sentences import Sentences
-from r2r.labeling.verify import Verdict, Verifier
+from r2r.labeling.verify import Verdict
 from r2r.records import fingerprint
 
 
-class PathFollowingLabeler:
+class QueryLabeler:
     """Queries in, labelled queries out: each goes through all steps by itself, many at once.
 
     ``context``: tokens that prompt and answer may take together. ``max_batch``: requests that the
@@ -35,7 +36,7 @@ class PathFollowingLabeler:
         *,
         slm: Engine,
         llm: Engine,
-        verifier: Verifier,
+        rule: Rule,
         sentences: Sentences,
         config: LabelerConfig,
         context: int,
@@ -44,7 +45,7 @@ class PathFollowingLabeler:
         think_start: int | None,
         think_end: int | None,
     ):
-        self.slm, self.llm, self.verifier, self.sentences = slm, llm, verifier, sentences
+        self.slm, self.llm, self.rule, self.sentences = slm, llm, rule, sentences
         self.config, self.context = config, context
         self.in_flight = in_flight
         self.think_start, self.think_end = think_start, think_end
@@ -65,9 +66,7 @@ class PathFollowingLabeler:
     ) -> Finished:
         """One query through all steps; it waits for engines and judge, and for no other query.
 
-        ``on_tokens(count)`` hears of what the LLM writes for it. A rule other than
-        path-following asks the LLM where this one follows, while the session holds the response,
-        and judges where the verifier does.
+        ``on_tokens(count)`` hears of what the LLM writes for it.
         """
         data_id, query = asked
         written = 0
@@ -79,7 +78,7 @@ class PathFollowingLabeler:
 
         # What began first goes first, so that few queries are under way, and those soon done.
         turn = partial(self.turns.turn, next(self.order))
-        session = self.llm.new_session()
+        held = Held(self.llm, context=self.context, turn=turn, on_tokens=heard)
         try:
             async with turn():
                 tokens, left_out = await respond(
@@ -87,7 +86,7 @@ class PathFollowingLabeler:
                     query,
                     budget=min(self.config.max_new_tokens, self.context - len(query.tokens)),
                     think_end=self.think_end,
-                    session=session,
+                    session=held.session,
                     on_tokens=heard,
                 )
             if left_out:
@@ -96,18 +95,9 @@ class PathFollowingLabeler:
             think = {"think_start": self.think_start, "think_end": self.think_end}
             reading, features = await read(self.slm, response, **think)
             forks = forks_of(response, reading.mismatch, features["small_token"], self.sentences)
-            await follow(
-                self.llm,
-                forks,
-                self.sentences,
-                context=self.context,
-                parent=session,
-                turn=turn,
-                on_tokens=heard,
-            )
+            verdicts = await self.rule.verdicts(forks, held) if forks else []
         finally:
-            self.llm.release(session)
-        verdicts = await self.verifier.verify(compare(fork, self.sentences) for fork in forks)
+            held.release()
         columns = columns_of(features, reading, verdicts)
         counts, entropy = tally(reading, columns["divergent"], verdicts)
         facts = Facts(written, None, counts, entropy, self._examples(forks, verdicts))

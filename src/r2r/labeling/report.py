@@ -94,11 +94,13 @@ def markdown(manifest: dict[str, Any], agreements: Sequence[Agreement]) -> str:
         entropy = report["mean_entropy"][kind]
         shown = "" if entropy is None else f"{entropy:.3f}"
         lines.append(f"| {kind} | {counts[kind]:,} | {_percent(counts[kind], judged)} | {shown} |")
+    unsampled = counts.get("unsampled", 0)  # labels of earlier versions do not say
     dropped = ", ".join(f"{count:,} {why}" for why, count in manifest["dropped"].items())
     lines += [
         "",
-        f"Tokens without a label: {counts['masked']:,} masked, {counts['unverified']:,} unverified."
-        f" Responses left out: {dropped or 'none'}.",
+        f"Tokens without a label: {counts['masked']:,} masked, {counts['unverified']:,} unverified"
+        + (f", {unsampled:,} of the differing ones not sampled" if unsampled else "")
+        + f". Responses left out: {dropped or 'none'}.",
     ]
     ratio = _entropy_ratio(counts, report["mean_entropy"])
     if ratio is not None:

@@ -20,13 +20,15 @@ RESPOND_VERSION = 1  # which of the LLM's answers are kept
 class Query:
     """One question, and the prompt it makes as token ids (chat template applied, once).
 
-    ``thinks``: whether its answer is to close a reasoning, where models close theirs.
+    ``thinks``: whether its answer is to close a reasoning, where models close theirs. ``task``: of
+    the benchmark, empty where it is not known.
     """
 
     id: str
     tokens: list[int]
     question: str
     thinks: bool = True
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ EQUIVALENCE_VERSION = 1  # which sentences say the same, by rule
 # disputed: the judge changed its mind with the order. It counts as divergent: a wrong "neutral"
 # costs accuracy, a wrong "divergent" only a call of the larger model.
 # unverified: no readable verdict; the token gets no label.
-Verdict = Literal["neutral", "divergent", "disputed", "unverified"]
+# unsampled: nobody looked; the token gets no label.
+Verdict = Literal["neutral", "divergent", "disputed", "unverified", "unsampled"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ ADDED = ("sweep", "experiment", "launcher")  # groups that the defaults have no 
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", *ALONE)
 SYSTEMS = ("slm", "llm", "routed", *QUERY_ROUTERS)
 CHOICES = {
-    "labeler.verifier": ("equivalence", "judge"),
+    "labeler.verifier": ("equivalence", "judge", "likelihood", "outcome"),
     "labeler.executor": ("serial", "ray"),
     "engine.name": ("torch", "sglang", "sglang_remote"),
     "logger.name": ("csv", "wandb"),
@@ -62,6 +62,8 @@ AT_LEAST = {
     "labeler.in_flight": 1,
     "labeler.max_new_tokens": 1,
     "labeler.max_sentence_tokens": 1,
+    "labeler.per_query": 1,
+    "labeler.seed": 0,
     "labeler.shard_queries": 1,
     "pair.context_length": 2,
     "plan.queries": 1,
@@ -98,7 +100,13 @@ ABOVE_ZERO = (
     "plan.measured.routed",
     "plan.measured.llm",
 )
-SHARES = ("plan.llm_share", "plan.mismatch", "plan.kept", "plan.gpu.efficiency")
+SHARES = (
+    "labeler.bound",
+    "plan.llm_share",
+    "plan.mismatch",
+    "plan.kept",
+    "plan.gpu.efficiency",
+)
 
 
 def prepare() -> None:
@@ -203,8 +211,9 @@ def _check_values(config: Config) -> None:
         if value is not None and not value > 0:
             raise must_be(key, "above 0", value)
     for key in SHARES:
-        if not 0 <= _get(config, key) <= 1:
-            raise must_be(key, "a share, from 0 to 1", _get(config, key))
+        value = _get(config, key)
+        if value is not None and not 0 <= value <= 1:
+            raise must_be(key, "a share, from 0 to 1", value)
     if config.report.runs and config.stages != ["report"]:
         raise must_be("stages", "[report] where report.runs names other runs", config.stages)
     build_policy(config.policy)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2r.config import BenchmarkConfig, JudgeConfig, LabelerConfig, ModelConfig
+from r2r.config import BenchmarkConfig, JudgeConfig, ModelConfig
 from r2r.costs import COSTS_VERSION
 from r2r.engines.base import ENGINE_VERSION
 from r2r.pairs import PROMPT_VERSION, identity
@@ -104,7 +104,7 @@ def labels(bench: Workbench) -> Key:
         "think_start": bench.config.pair.think_start,
         "queries": fingerprint(bench.queries),
         "max_new_tokens": config.max_new_tokens,
-        "rule": _rule(config),
+        "rule": _rule(bench),
         "splits": shares,
         "precision": _precision(bench, "slm", "llm", "judge"),
         "steps": {
@@ -112,7 +112,7 @@ def labels(bench: Workbench) -> Key:
             "engine": ENGINE_VERSION,
             "respond": RESPOND_VERSION,
             "read": READ_VERSION,
-            **_rule_steps(config),
+            **_rule_steps(bench),
             "dataset": DATASET_VERSION,
         },
     }
@@ -275,11 +275,11 @@ def _who(bench: Workbench, system: str) -> Who:
         from r2r.labeling.oracle import ORACLE_VERSION
 
         rule = {
-            "rule": _rule(config.labeler),
+            "rule": _rule(bench),
             "think_start": config.pair.think_start,
             "precision": _precision(bench, "slm", "llm", "judge"),
         }
-        return both | rule, {"oracle": ORACLE_VERSION, **_rule_steps(config.labeler)}, ()
+        return both | rule, {"oracle": ORACLE_VERSION, **_rule_steps(bench)}, ()
     policy = bench.policy
     both["policy"] = {key: value for key, value in config.policy.items() if key != "name"}
     steps = {"routed": ROUTED_VERSION, "policy": policy.version}
@@ -320,26 +320,42 @@ def _text(bench: Workbench) -> dict[str, Any]:
     }
 
 
-def _rule(config: LabelerConfig) -> dict[str, Any]:
+def _rule(bench: Workbench) -> dict[str, Any]:
     """Which differences between two tokens matter."""
-    told: dict[str, Any] = {"synonyms": config.synonyms, "ignored": config.ignored}
+    config = bench.config.labeler
+    told: dict[str, Any] = {"verifier": config.verifier}
+    if config.verifier == "likelihood":
+        return told | {"bound": config.bound}
+    told["max_sentence_tokens"] = config.max_sentence_tokens
     if config.verifier == "judge":
-        told = {"judge": _judge(config.judge, "labeler.judge")}
-    return {"verifier": config.verifier, "max_sentence_tokens": config.max_sentence_tokens} | told
+        return told | {"judge": _judge(config.judge, "labeler.judge")}
+    if config.verifier == "equivalence":
+        return told | {"synonyms": config.synonyms, "ignored": config.ignored}
+    from r2r.evaluation.harness import split_tasks
+
+    tasks = split_tasks(bench.config.benchmark, "train")
+    return told | {"per_query": config.per_query, "seed": config.seed, "tasks": tasks}
 
 
-def _rule_steps(config: LabelerConfig) -> dict[str, int]:
+def _rule_steps(bench: Workbench) -> dict[str, Any]:
     from r2r.labeling.continuations import CONTINUATIONS_VERSION
     from r2r.labeling.judge import JUDGE_VERSION
+    from r2r.labeling.likelihood import LIKELIHOOD_VERSION
+    from r2r.labeling.outcome import OUTCOME_VERSION
     from r2r.labeling.sentences import SENTENCES_VERSION
     from r2r.labeling.verify import EQUIVALENCE_VERSION
 
+    name = bench.config.labeler.verifier
+    steps: dict[str, Any] = {"sentences": SENTENCES_VERSION}
+    if name == "likelihood":
+        return steps | {name: LIKELIHOOD_VERSION}
+    if name == "outcome":
+        from r2r.evaluation.harness import task_versions
+
+        tasks = task_versions(bench.config.benchmark, "train")
+        return steps | {name: OUTCOME_VERSION, "tasks": tasks}
     versions = {"equivalence": EQUIVALENCE_VERSION, "judge": JUDGE_VERSION}
-    return {
-        "sentences": SENTENCES_VERSION,
-        "continuations": CONTINUATIONS_VERSION,
-        config.verifier: versions[config.verifier],
-    }
+    return steps | {"continuations": CONTINUATIONS_VERSION, name: versions[name]}
 
 
 def _judge(config: JudgeConfig, key: str) -> str | None:

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2r.config import Config, ModelConfig
+from r2r.config import Config
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
 from r2r.stages.outlook import tell_labels
+from r2r.stages.rules import rule, sentences, tasks_asked, think
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
@@ -21,12 +22,14 @@ from r2r.stages.workbench import Workbench
 if TYPE_CHECKING:
     from r2r.labeling.dataset import Labels
     from r2r.labeling.flow import Asked, Execute, Keep, Progress
-    from r2r.labeling.labeler import PathFollowingLabeler
+    from r2r.labeling.labeler import QueryLabeler
     from r2r.labeling.respond import Query
-    from r2r.labeling.sentences import Sentences
-    from r2r.labeling.verify import Verifier
 
 KINDS = ("identical", "neutral", "divergent")
+UNLABELLED = {
+    "unverified": "no readable verdict",
+    "unsampled": "not drawn (labeler.per_query of each answer are)",
+}
 
 
 def label(bench: Workbench) -> bool:
@@ -49,10 +52,9 @@ def label(bench: Workbench) -> bool:
     judged = sum(counts[kind] for kind in KINDS)
     shares = ", ".join(f"{100 * counts[k] / max(1, judged):.1f}% {k}" for k in KINDS)
     say("label", f"{judged:,} tokens: {shares}", reused)
-    if counts["unverified"]:
-        say(
-            "label", f"{counts['unverified']:,} differing tokens have no label: no readable verdict"
-        )
+    for kind, why in UNLABELLED.items():
+        if counts.get(kind):  # labels of earlier versions do not count all of them
+            say("label", f"{counts[kind]:,} differing tokens have no label: {why}")
     if not (folder / REPORT).exists():  # killed before it
         write_report(folder)
     say("label", f"counts, and examples to read: {folder / REPORT}")
@@ -114,19 +116,19 @@ def _execute(bench: Workbench) -> Execute:
     return foretold
 
 
-def _labeler_of_worker(config: Config, router_name: str) -> PathFollowingLabeler:
+def _labeler_of_worker(config: Config, router_name: str) -> QueryLabeler:
     """In a process of its own, whose end also ends the servers it has started."""
     return make_labeler(Workbench(config, router_name))
 
 
-def make_labeler(bench: Workbench) -> PathFollowingLabeler:
+def make_labeler(bench: Workbench) -> QueryLabeler:
     """The labeler of a job, its engines ready."""
-    from r2r.labeling.labeler import PathFollowingLabeler
+    from r2r.labeling.labeler import QueryLabeler
 
-    labeler = PathFollowingLabeler(
+    labeler = QueryLabeler(
         slm=bench.engine("slm"),
         llm=bench.engine("llm", idle=in_flight(bench)),
-        verifier=verifier(bench),
+        rule=rule(bench),
         sentences=sentences(bench),
         config=bench.config.labeler,
         context=bench.pair.context_length,
@@ -148,43 +150,8 @@ def queries(bench: Workbench) -> list[Query]:
     from r2r.labeling.respond import Query
 
     pair, made = bench.pair, []
-    for key, asked in bench.queries:
+    for (key, asked), task in zip(bench.queries, tasks_asked(bench), strict=True):
         tokens = pair.encode(asked)
-        made.append(Query(key, tokens, asked, thinks=pair.think_end(tokens) is not None))
+        thinks = pair.think_end(tokens) is not None
+        made.append(Query(key, tokens, asked, thinks=thinks, task=task))
     return made
-
-
-def think(bench: Workbench) -> dict[str, int | None]:
-    """The token ids of think_start and think_end, None where the pair has none."""
-    names = ("think_start", "think_end")
-    return {name: bench.pair.token_id(getattr(bench.config.pair, name)) for name in names}
-
-
-def sentences(bench: Workbench) -> Sentences:
-    from r2r.labeling.sentences import Sentences
-
-    pair = bench.pair
-    return Sentences(
-        decode=lambda tokens: pair.tokenizer.decode(tokens, skip_special_tokens=False),
-        think_ids=[token for token in think(bench).values() if token is not None],
-        eos_ids=pair.eos_ids,
-        limit=bench.config.labeler.max_sentence_tokens,
-    )
-
-
-def verifier(bench: Workbench) -> Verifier:
-    from r2r.labeling.verify import EquivalenceVerifier
-
-    labeler = bench.config.labeler
-    if labeler.verifier == "equivalence":
-        return EquivalenceVerifier(synonyms=labeler.synonyms, ignored=labeler.ignored)
-    from r2r.labeling.judge import EngineJudge, HttpJudge, JudgeVerifier
-
-    if labeler.judge.url or not labeler.judge.path:
-        return JudgeVerifier(HttpJudge(labeler.judge))
-    from r2r.pairs import load_tokenizer
-
-    model = ModelConfig(path=labeler.judge.path)
-    tokenizer = load_tokenizer(model, "labeler.judge")
-    engine = bench.judge_engine(model, "labeler.judge", tokenizer)
-    return JudgeVerifier(EngineJudge(engine, tokenizer))

@@ -7,6 +7,7 @@ from r2r.errors import must_be
 from r2r.pairs import shape_of
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.stages.aims import check_target
+from r2r.stages.check_rule import check_rule
 from r2r.stages.room import check_room
 from r2r.stages.screen import say
 from r2r.stages.sharing import check_policy
@@ -37,6 +38,7 @@ def check(bench: Workbench, *, machine: bool = True) -> None:
     check_policy(config, bench.policy, bench.oracle)
     if config.target is not None:
         check_target(config, bench.asks_router)
+    check_rule(config)
     if not bench.finished_router and bench.asks_router:
         bench.check_threshold(bench.router_class.max_score)
 

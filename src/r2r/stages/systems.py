@@ -104,7 +104,7 @@ def _speculative_engine(bench: Workbench, steps: int) -> Engine:
 
 def _oracle(bench: Workbench) -> Generator:
     from r2r.labeling.oracle import Oracle
-    from r2r.stages.label import sentences, verifier
+    from r2r.stages.rules import sentences, verifier
 
     return Oracle(
         slm=bench.engine("slm"),

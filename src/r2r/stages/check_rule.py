@@ -1,0 +1,31 @@
+"""Whether a labelling rule fits what it is to label: found out before anything is computed."""
+
+from __future__ import annotations
+
+from r2r.config import Config
+from r2r.errors import must_be
+
+SENTENCES = ("equivalence", "judge")  # rules that compare two sentences
+SETTINGS = {"likelihood": ("bound",), "outcome": ("per_query", "seed")}
+
+
+def check_rule(config: Config) -> None:
+    """Raises ConfigError where the rule cannot label these prompts, lacks a setting, or has none of
+    the sentences that router=oracle goes by."""
+    labeler = config.labeler
+    oracle = config.router == {"_target_": "r2r.labeling.oracle.Oracle"}
+    if oracle and "evaluate" in config.stages and labeler.verifier not in SENTENCES:
+        raise must_be("labeler", "a rule that compares sentences", labeler.verifier, SENTENCES)
+    if "label" not in config.stages or labeler.path or labeler.labels:
+        return
+    for name in SETTINGS.get(labeler.verifier, ()):
+        if getattr(labeler, name) is None:
+            raise must_be(f"labeler.{name}", f"given for labeler={labeler.verifier}", None)
+    if labeler.verifier == "outcome":
+        if labeler.prompts.data_files or labeler.prompts.dataset:
+            wanted = "left out for labeler=outcome, which compares the final answers of a benchmark"
+            given = labeler.prompts.data_files or labeler.prompts.dataset
+            raise must_be("labeler.prompts", wanted, given)
+        from r2r.evaluation.finals import check_finals
+
+        check_finals(config.benchmark)

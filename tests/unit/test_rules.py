@@ -1,0 +1,217 @@
+"""What every labelling rule keeps to, and what those that judge no sentences find."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_labeling import EQUIVALENCE, PLAN, column, label, labeler, plan
+from test_labeling_flow import Cut, cut_at
+from test_on_ray import on_ray, workers_find_the_tests  # noqa: F401  # a fixture
+from toy import ToyEngine, ids
+
+from r2r.errors import ConfigError
+from r2r.labeling.dataset import Labels
+from r2r.labeling.judge import JudgeVerifier
+from r2r.labeling.likelihood import Likelihood
+from r2r.labeling.outcome import Outcome
+from r2r.labeling.report import write_report
+from r2r.labeling.rules import PathFollowing
+from r2r.records import folder_hash
+from r2r.stages.check_rule import check_rule
+from r2r.stages.compose import compose
+from r2r.stages.rules import RULES
+
+CONF = Path(__file__).parents[2] / "conf/labeler"
+COMMANDS = {"judge": ["labeler.judge.url=http://127.0.0.1:1/v1", "labeler.judge.model=a"]}
+
+
+class LastDigit:
+    def read(self, query, text):
+        return (re.findall(r"\d", text) or [None])[-1]
+
+    def same(self, query, one, other):
+        return one == other
+
+
+class Reader:
+    """A judge that calls drafts divergent whose digits differ."""
+
+    async def ask(self, prompts):
+        drafts = [re.split(r"Draft [AB]", prompt)[-2:] for prompt in prompts]
+        numbers = [[re.findall(r"\d", draft) for draft in both] for both in drafts]
+        return ["neutral" if one == other else "divergent" for one, other in numbers]
+
+
+def led_astray(prompt, answer):
+    """An LLM that takes a wrong number of its own answer up in the final one."""
+    token = plan(prompt, answer)
+    return ids("2")[0] if len(answer) == 17 and answer[6] == ids("4")[0] else token
+
+
+def outcome(sentences, per_query=99, limit=40, seed=0, finals=LastDigit):
+    return Outcome(
+        finals=finals(),
+        sentences=sentences,
+        per_query=per_query,
+        seed=seed,
+        max_new_tokens=limit,
+    )
+
+
+def likelihood(sentences, bound=0.1):
+    return Likelihood(bound=bound)
+
+
+MADE = {
+    "equivalence": partial(PathFollowing, EQUIVALENCE),
+    "judge": partial(PathFollowing, JudgeVerifier(Reader())),
+    "likelihood": likelihood,
+    "outcome": partial(outcome, per_query=2),
+}
+every = pytest.mark.parametrize("name", MADE)
+
+
+def test_every_rule_and_every_file_is_in_this_suite():
+    assert {path.stem for path in CONF.glob("*.yaml")} == {*RULES} == {*MADE}
+
+
+@every
+def test_every_file_names_its_rule_and_passes_the_start(name):
+    config, _ = compose([f"labeler={name}", *COMMANDS.get(name, []), "benchmark.tasks=[nano_math]"])
+    assert config.labeler.verifier == name
+    check_rule(config)
+
+
+@every
+def test_labels_depend_on_no_batch_and_no_order(name, tmp_path):
+    for folder, options in (
+        ("one", {"max_batch": 1, "in_flight": 1}),
+        ("many", {"max_batch": 64}),
+        ("again", {"max_batch": 3, "in_flight": 5}),
+    ):
+        label(tmp_path / folder, llm=led_astray, rule=MADE[name], **options)
+    assert len({folder_hash(tmp_path / each) for each in ("one", "many", "again")}) == 1
+
+
+@every
+def test_a_run_cut_short_ends_with_the_same_labels(name, tmp_path):
+    rule = MADE[name]
+    with pytest.raises(Cut):
+        label(tmp_path / "cut", slm=cut_at(6), llm=led_astray, rule=rule, in_flight=2)
+    llm = ToyEngine(led_astray)
+    label(tmp_path / "cut", llm=llm, rule=rule)
+    assert len({tuple(request.prompt) for request in llm.requests}) < 10
+    label(tmp_path / "whole", llm=led_astray, rule=rule)
+    assert folder_hash(tmp_path / "cut") == folder_hash(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@every
+def test_workers_give_the_same_labels(name, tmp_path):
+    pytest.importorskip("ray")
+    on_ray(tmp_path / "ray", partial(labeler, rule=MADE[name]), workers=2)
+    label(tmp_path / "serial", rule=MADE[name])
+    assert folder_hash(tmp_path / "ray") == folder_hash(tmp_path / "serial")
+
+
+@every
+def test_sessions_are_given_back_and_each_mismatch_is_shown(name, tmp_path):
+    llm = ToyEngine(led_astray)
+    manifest = label(tmp_path, llm=llm, rule=MADE[name])
+    assert llm.sessions == set() and llm.most <= 4
+    counts = manifest["counts"]
+    assert sum(counts[k] for k in ("neutral", "divergent", "unsampled", "unverified")) == 40
+    examples = manifest["report"]["examples"]
+    assert all("«" in each["slm"] for kind in examples.values() for each in kind)
+    assert {kind for kind, found in examples.items() if found} == {"neutral", "divergent"}
+
+
+# Likelihood.
+
+
+def labels_of(tmp_path, **options):
+    label(tmp_path, llm=led_astray, **options)
+    return column(Labels.open(tmp_path), "divergent")[: len(PLAN)][[1, 5, 6, 18]].tolist()
+
+
+def test_likelihood_asks_the_llm_for_one_reading_and_nothing_else(tmp_path):
+    llm = ToyEngine(plan)
+    label(tmp_path, llm=llm, rule=likelihood)
+    assert llm.read == 10 and all(request.parent is None for request in llm.requests)
+    assert len(llm.requests) == 10
+
+
+def test_likelihood_is_relative_to_the_llms_own_token(tmp_path):
+    # Of the toy's five tokens <end> is second, at a logit less; other slips are not among them.
+    assert labels_of(tmp_path / "1", rule=partial(likelihood, bound=0.36)) == [1, 1, 1, 0]
+    assert labels_of(tmp_path / "2", rule=partial(likelihood, bound=0.37)) == [1, 1, 1, 1]
+
+
+# Outcome.
+
+
+def test_outcome_is_divergent_where_the_final_answer_changes(tmp_path):
+    assert labels_of(tmp_path, rule=outcome) == [0, 0, 1, 0]
+
+
+def test_what_is_not_drawn_has_no_label_and_is_told(tmp_path):
+    manifest = label(tmp_path, llm=led_astray, rule=partial(outcome, per_query=3))
+    counts = manifest["counts"]
+    assert (counts["unsampled"], counts["unverified"]) == (10, 0)
+    labels = Labels.open(tmp_path)
+    missing = (column(labels, "mismatch") == 1) & (column(labels, "divergent") == -1)
+    assert missing.sum() == 10
+    usable = zip(labels.shards, labels.rows("train"), strict=True)
+    trained = np.concatenate([shard["divergent"][rows] for shard, rows in usable])
+    assert set(trained.tolist()) == {0, 1}
+    text = write_report(tmp_path).read_text()
+    assert "20 masked, 0 unverified, 10 of the differing ones not sampled. Responses" in text
+
+
+def test_another_seed_draws_others(tmp_path):
+    counts = []
+    for seed in (0, 1):
+        options = {"per_query": 1, "seed": seed}
+        manifest = label(tmp_path / str(seed), llm=led_astray, rule=partial(outcome, **options))
+        counts.append(folder_hash(tmp_path / str(seed)))
+        assert manifest["counts"]["unsampled"] == 30
+    assert counts[0] != counts[1]
+
+
+def test_an_answer_cut_off_or_without_a_final_one_is_no_verdict(tmp_path):
+    class Never(LastDigit):
+        def read(self, query, text):
+            return None
+
+    cut = label(tmp_path / "cut", rule=partial(outcome, limit=len(PLAN) - 1))
+    assert (cut["counts"]["unverified"], cut["counts"]["neutral"]) == (30, 10)  # <end> ends at once
+    none = label(tmp_path / "none", rule=partial(outcome, finals=Never))
+    assert none["counts"]["unverified"] == 40
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["labeler=outcome"], r"benchmark\.tasks must be tasks whose .*, got 'nano_code'"),
+        (["labeler=outcome", "benchmark=humaneval"], "got 'humaneval'|got 'bespoke_stratos'"),
+        (
+            ["labeler=outcome", "benchmark=gsm8k", "labeler.prompts.data_files=a.jsonl"],
+            r"labeler\.prompts must be left out for labeler=outcome",
+        ),
+        (["labeler=outcome", "labeler.per_query=null"], r"labeler\.per_query must be given"),
+        (["labeler=likelihood", "labeler.bound=null"], r"labeler\.bound must be given"),
+        (["labeler=likelihood", "router=oracle"], r"labeler must be a rule that compares"),
+    ],
+)
+def test_what_a_rule_cannot_label_is_refused_at_the_start(more, told):
+    config, _ = compose(more)
+    with pytest.raises(ConfigError, match=told) as refused:
+        check_rule(config)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bound_is_a_share():
+    with pytest.raises(ConfigError, match=r"labeler\.bound must be a share"):
+        compose(["labeler=likelihood", "labeler.bound=2"])
