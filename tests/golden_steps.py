@@ -648,6 +648,21 @@ def training():
     return [rounded(found.metrics["val_loss"], 1), rounded(list(_sums(router)), 0)]
 
 
+@step("training.sizes", "SIZES_VERSION")
+def sizes():
+    from r2r.config import TrainerConfig
+    from r2r.training.sizes import hidden_dims, sized_trainer
+
+    def chosen(labels: int, slm_width: int) -> list[Any]:
+        widths = hidden_dims(labels, slm_width)
+        trainer = TrainerConfig(lr=None, batch_size=None, max_epochs=None)
+        found = sized_trainer(trainer, labels, widths[0])
+        return [widths, found.lr, found.batch_size, found.max_epochs]
+
+    counts = (10, 1_000, 10_000, 50_000, 300_000, 2_000_000, 8_000_000)
+    return [chosen(labels, slm_width) for labels in counts for slm_width in (48, 896, 4096)]
+
+
 @step("training", "CALIBRATION_VERSION")
 def calibration():
     from r2r.training.calibrate import calibrate, quality

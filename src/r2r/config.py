@@ -23,17 +23,17 @@ class ModelConfig:
 class RouterSize:
     """The default router widths for a pair."""
 
-    hidden_dims: list[int] = field(default_factory=list)
+    hidden_dims: list[int] = field(default_factory=list)  # empty: chosen (training.sizes)
     expansion: int = 4
 
 
 @dataclass
 class TrainingDefaults:
-    """The default router training for a pair."""
+    """The default router training for a pair; null: chosen (training.sizes)."""
 
-    lr: float = MISSING
-    batch_size: int = MISSING
-    max_epochs: int = MISSING
+    lr: float | None = None
+    batch_size: int | None = None
+    max_epochs: int | None = None
 
 
 @dataclass
@@ -169,11 +169,11 @@ class LabelerConfig:
 @dataclass
 class TrainerConfig:
     positive: str = MISSING  # divergent | different: the tokens a router is to find
-    lr: float = MISSING
+    lr: float | None = MISSING
     betas: list[float] = field(default_factory=list)
     weight_decay: float = MISSING
-    batch_size: int = MISSING
-    max_epochs: int = MISSING
+    batch_size: int | None = MISSING
+    max_epochs: int | None = MISSING
     patience: int = MISSING
     min_recall: float = MISSING  # threshold=auto: the least validation recall
     target_share: float | None = None  # threshold=auto: this share of tokens instead of a recall

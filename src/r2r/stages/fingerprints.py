@@ -26,6 +26,7 @@ from r2r.stages.given import given_id
 from r2r.stages.parts import PARTS
 from r2r.stages.sharing import drafts_in_server
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
+from r2r.training.sizes import SIZES_VERSION, is_open
 
 if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
@@ -135,6 +136,8 @@ def router(bench: Workbench) -> Key:
     decides |= {"labels": name, "trainer": {key: trainer[key] for key in read}}
     decides["steps"] |= {"calibration": CALIBRATION_VERSION}
     decides["steps"] |= {"training": TRAINING_VERSION} if bench.learns else {}
+    if bench.learns and is_open(config.router, config.trainer):
+        decides["steps"] |= {"sizes": SIZES_VERSION}
     return _key(bench, "router", bench.router_name, decides, parents)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from r2r.config import TrainerConfig
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.stages import fingerprints
 from r2r.stages.label import open_labels
 from r2r.stages.screen import bar, say
 from r2r.stages.tracking import Tracking
 from r2r.stages.workbench import Workbench
+from r2r.training import FEW, few
+from r2r.training.sizes import is_open, sized_router, sized_trainer
 
 CURVES = "metrics.csv"
 FILLED = "R2R_ROUTER_FOLDER"  # the folder being filled: for the processes that training starts
@@ -34,6 +38,15 @@ def train(bench: Workbench, tracking: Tracking) -> bool:
     told = bench.router_name
     if saved["threshold"] is not None:
         told += f": calibrated to {saved['threshold']:.4f}"
+    validation = saved["metrics"].get("validation", {})
+    if bench.config.trainer.target_share is None and few(validation.get("divergent", FEW)):
+        say(
+            "train",
+            f"warning: the validation labels have {validation['divergent']:,} divergent tokens, and"
+            f" {FEW} is the least to choose a recall by: {100 * validation['positive_rate']:.0f}%"
+            " of their tokens are routed instead (trainer.target_share: another share; more"
+            " labeler.prompts: a recall)",
+        )
     test = saved["metrics"].get("test", {})
     if test.get("recall") is not None:
         told += f", test recall {test['recall']:.3f} at rate {test['positive_rate']:.3f}"
@@ -45,11 +58,11 @@ def train_along(bench: Workbench) -> None:
     """What a further process of strategy=ddp does of a job: it leaves by SystemExit."""
     from r2r.training.fit import train_router
 
-    config = bench.config
+    config, (router, trainer) = bench.config, _sized(bench)
     train_router(
-        bench.new_router(),
+        bench.new_router(router),
         open_labels(bench),
-        config.trainer,
+        trainer,
         Path(os.environ[FILLED]),
         seed=config.seed,
         loggers=[],
@@ -57,9 +70,29 @@ def train_along(bench: Workbench) -> None:
     )
 
 
-def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
+def _sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
+    """The configs of router and training, with what the pair left open chosen and told."""
     config = bench.config
-    router = bench.new_router()
+    router, trainer = config.router, config.trainer
+    if not bench.learns or not is_open(router, trainer):
+        return router, trainer
+    labels = open_labels(bench).manifest["splits"]["train"]["rows"]
+    slm_width = bench.slm_shape()["hidden_size"]
+    router = sized_router(router, labels, slm_width)
+    widths = router.get("hidden_dims", [])
+    trainer = sized_trainer(trainer, labels, max(widths, default=slm_width))
+    blocks = f"hidden_dims {widths}, " if widths else ""
+    say(
+        "train",
+        f"for {labels:,} labels and an SLM {slm_width} wide: {blocks}lr {trainer.lr:.2g},"
+        f" batches of {trainer.batch_size:,}, at most {trainer.max_epochs} epochs",
+    )
+    return router, trainer
+
+
+def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
+    config, (described, trainer) = bench.config, _sized(bench)
+    router = bench.new_router(described)
     threshold, metrics = None, {}
     if bench.learns:
         from pytorch_lightning.loggers import CSVLogger
@@ -73,7 +106,7 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
             fitted = train_router(
                 router,
                 open_labels(bench),
-                config.trainer,
+                trainer,
                 folder,
                 seed=config.seed,
                 loggers=loggers,
@@ -84,7 +117,6 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
         from r2r.training.calibrate import calibrate, quality, scores
 
         validation = scores(router, open_labels(bench), "validation")
-        trainer = config.trainer
         threshold = calibrate(*validation, trainer.min_recall, trainer.target_share)
         metrics = {"validation": quality(*validation, threshold)}
     from r2r.routers.checkpoint import save_router
@@ -93,7 +125,7 @@ def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
     save_router(
         folder,
         router,
-        config=config.router,
+        config=described,
         pair=config.pair.name,
         identity=bench.pair.identity(),
         hidden_size=slm["hidden_size"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
@@ -301,10 +301,10 @@ class Workbench:
             "token_embeddings": embeddings,
         }
 
-    def new_router(self) -> Router:
+    def new_router(self, config: Mapping[str, Any]) -> Router:
         from r2r.routers.build import build_router
 
-        return build_router(self.config.router, **self.slm_shape(), seed=self.config.seed)
+        return build_router(config, **self.slm_shape(), seed=self.config.seed)
 
     @cached_property
     def described_router(self) -> Description:

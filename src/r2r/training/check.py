@@ -23,9 +23,10 @@ def check_trainer(config: TrainerConfig, *, machine: bool = True) -> None:
         if value not in choices:
             raise must_be(f"trainer.{key}", "one of the choices", value, choices)
     for key in ("batch_size", "max_epochs", "patience"):
-        if getattr(config, key) < 1:
-            raise must_be(f"trainer.{key}", "1 or more", getattr(config, key))
-    if config.lr <= 0:
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise must_be(f"trainer.{key}", "1 or more", value)
+    if config.lr is not None and config.lr <= 0:
         raise must_be("trainer.lr", "above 0", config.lr)
     if config.weight_decay < 0:
         raise must_be("trainer.weight_decay", "0 or more", config.weight_decay)
