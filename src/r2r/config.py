@@ -193,6 +193,20 @@ class QueryLevelConfig:
 
 
 @dataclass
+class PriceConfig:
+    """What a model's tokens cost, in any currency; null: no billed cost is told."""
+
+    input: float | None = None  # per million tokens that it reads
+    output: float | None = None  # per million tokens that it writes
+
+
+@dataclass
+class PricesConfig:
+    slm: PriceConfig = field(default_factory=PriceConfig)
+    llm: PriceConfig = field(default_factory=PriceConfig)
+
+
+@dataclass
 class LoggerConfig:
     name: str = MISSING  # csv | wandb
     project: str | None = None
@@ -306,6 +320,7 @@ class Config:
     labeler: LabelerConfig = field(default_factory=LabelerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     query_level: QueryLevelConfig = field(default_factory=QueryLevelConfig)
+    prices: PricesConfig = field(default_factory=PricesConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

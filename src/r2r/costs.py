@@ -17,6 +17,11 @@ tokens that the LLM reads before a handoff without being asked about them.
 little else (small batches), ``llm_positions_per_token``, prefill included, where arithmetic counts
 (large batches, long prompts). Both are as one request sees it, whatever engines batch or reread.
 
+``billed`` is what the same work costs at prices per million tokens: each model's input is what it
+read and had not written itself, each token once while its KV cache is kept, and again where what
+was read had been cut; its output is a token for each of its forwards, those that only proposed or
+verified too.
+
 Over several traces n counts the tokens of all of them, so that LLM share, params and cost agree
 with each other; the paper's released script takes the mean of the per-problem values instead, which
 is the mean of ``trace_stats`` (what lm-eval reports).
@@ -24,10 +29,10 @@ is the mean of ``trace_stats`` (what lm-eval reports).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 
-from r2r.trace import Trace
+from r2r.trace import Source, Trace
 
 COSTS_VERSION = 2  # params, share, cost and tokens of traces
 
@@ -39,6 +44,14 @@ class Params:
     slm_b: float
     llm_b: float
     router_b: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Money per million tokens that a model reads (``input``) and writes (``output``)."""
+
+    input: float
+    output: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,22 @@ class Forwards:
             "slm_steps_per_token": self.per_token(self.slm_forwards),
             "cut_per_token": self.per_token(self.cut),
         }
+
+
+def billed(traces: Iterable[Trace], prices: Mapping[Source, Price]) -> float | None:
+    """Money for a thousand such answers; None where a model that worked for them has no price."""
+    money, answers = 0.0, 0
+    for trace in traces:
+        spent, answers = trace.taken(), answers + 1
+        for source in ("slm", "llm"):
+            usage = spent.of(source)
+            if not usage.forwards:
+                continue
+            if source not in prices:
+                return None
+            read = usage.positions - usage.forwards + usage.requests
+            money += prices[source].input * read + prices[source].output * usage.forwards
+    return money / 1e6 * 1000 / answers if answers else 0.0
 
 
 def trace_stats(trace: Trace, params: Params) -> dict[str, float]:

@@ -41,9 +41,14 @@ def figures(rows: Rows) -> dict[str, Any]:
 
 def _accuracy(rows: Rows) -> dict[str, Any]:
     scores = list(problem_scores(rows).values())
+    mean, n = statistics.fmean(scores), len(scores)
+    return {"accuracy": mean, "accuracy_stderr": stderr(scores), "n": n}
+
+
+def stderr(scores: Sequence[float]) -> float:
+    """Of the mean; 0 for one problem, which tells nothing."""
     n = len(scores)
-    stderr = statistics.stdev(scores) / math.sqrt(n) if n > 1 else 0.0  # one problem tells nothing
-    return {"accuracy": statistics.fmean(scores), "accuracy_stderr": stderr, "n": n}
+    return statistics.stdev(scores) / math.sqrt(n) if n > 1 else 0.0
 
 
 def _stats(rows: Rows) -> dict[str, float]:

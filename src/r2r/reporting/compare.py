@@ -14,14 +14,29 @@ from typing import Any
 from rich.table import Table
 
 from r2r.records import whole_file
+from r2r.reporting.controls import RANDOM
 from r2r.reporting.runs import Point, Run, routed_by, routed_name
 from r2r.reporting.statistics import Estimate, verdict
-from r2r.reporting.tables import accuracy, cut, footnotes, latex, markdown, params, shown, speed
+from r2r.reporting.tables import (
+    RANDOM_LEGEND,
+    WORK,
+    WORK_LEGEND,
+    accuracy,
+    cut,
+    footnotes,
+    latex,
+    markdown,
+    params,
+    shown,
+    speed,
+    work,
+)
 
 COLUMNS = (
     "System", "Accuracy % (95%)", "LLM %", "Params", "Published", "Cost", "Tokens", "Cut",
-    "Tok/s", "Source",
+    "Tok/s", *WORK, "Source",
 )  # fmt: skip
+TERMINAL_WORK = ("System", *WORK)
 TERMINAL = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Cut", "Tok/s")
 OURS = "here"
 AVERAGE = "average"  # of all the paper's benchmarks
@@ -32,7 +47,9 @@ LEGEND = (
 )
 FIGURES = (
     "accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "avg_params_published_b",
-    "cost", "output_tokens", "cut_answers", "cut_share", "seconds", "tokens_per_s", "load",
+    "cost", "llm_forwards_per_token", "llm_positions_per_token", "slm_steps_per_token",
+    "cut_per_token", "billed", "output_tokens", "cut_answers", "cut_share", "seconds",
+    "tokens_per_s", "load",
 )  # fmt: skip
 
 
@@ -75,13 +92,18 @@ def tables(points: Sequence[Point]) -> list[Table]:
     for block in blocks(points):
         rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in block.cells]
         if all(row["Source"] == OURS for row in rows):
-            table = Table(title=block.title, title_justify="left")
-            for column in TERMINAL:
-                table.add_column(column, justify="left" if column == "System" else "right")
-            for row in rows:
-                table.add_row(*(row[column] for column in TERMINAL))
-            found.append(table)
+            found += [_part(block.title, TERMINAL, rows), _part("", TERMINAL_WORK, rows)]
     return found
+
+
+def _part(title: str, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
+    """Some columns of the rows, for a terminal."""
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "System" else "right")
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    return table
 
 
 def _known(points: Sequence[Point]) -> list[str]:
@@ -105,6 +127,7 @@ def _row(point: Point, llm_cost: float | None) -> Row:
         f"{figures['output_tokens']:.0f}" if "output_tokens" in figures else "-",
         cut(figures),
         speed(figures),
+        *work(figures),
         OURS,
     )
     return Row(cells, point.series if point.system == "routed" else "")
@@ -129,6 +152,7 @@ def _published(benchmark: str) -> Block:
             "-",
             "-",
             "-",
+            *("-" for _ in WORK),
             f"[{system['source']}]",
         )
         for system in systems
@@ -139,7 +163,9 @@ def _published(benchmark: str) -> Block:
 
 def notes(points: Sequence[Point]) -> list[str]:
     """What stands below the tables: the columns, and what the marks of the paper's rows mean."""
-    legend = [LEGEND, *footnotes((point.label, point.figures) for point in points)]
+    legend = [f"{LEGEND} {WORK_LEGEND}"]
+    legend += [RANDOM_LEGEND] if any(p.system == RANDOM for p in points) else []
+    legend += [*footnotes((point.label, point.figures) for point in points)]
     if not _known(points):
         return legend
     about = published()

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from r2r.reporting.controls import RANDOM, at_random
 from r2r.reporting.runs import routed_by, what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
 from r2r.reporting.tables import accuracy, params, shown, speed
 from r2r.reporting.timed import together
 
 LEGEND = (
-    "LLM forwards, LLM positions (read, prompt included), SLM steps, cut: per token. Params:"
-    " activated per token, rejected drafts and router included; published: as the paper counts"
-    " them. Cost: params x tokens, relative to the LLM. Cut answers: by the limit of their length."
-    " Tok/s: all problems at once, on the machine that ran them, in one run or the jobs of a sweep."
+    "At random: expected where each problem goes to the SLM or the LLM by chance, with as many LLM"
+    " forwards a token. LLM forwards, LLM positions (read, prompt included), SLM steps, cut: per"
+    " token. Params: activated per token, rejected drafts and router included; published: as the"
+    " paper counts them. Billed: money for a thousand answers (prices). Cost: params x tokens,"
+    " relative to the LLM. Cut answers: by the limit of their length. Tok/s: all problems at once,"
+    " on the machine that ran them, in one run or the jobs of a sweep."
 )
 
 
@@ -34,6 +37,7 @@ class Row:
     """A system as one or more runs evaluated it: the same answers are one row.
 
     ``name``: the system's, or what routed (``runs.routed_by``); ``policy``: of the routed system.
+    ``by_chance``: the accuracy of ``controls.RANDOM`` beside it.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Row:
     scores: Scores
     validation: Mapping[str, float]
     swept: str
+    by_chance: float | None = None
     runs: set[int] = field(default_factory=set)
     label: str = ""
 
@@ -56,12 +61,15 @@ def gathered(runs: Sequence[Run]) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     swept = what_differs([run.overrides for run in runs])
     for number, run in enumerate(runs):
-        for system, figures in run.results["systems"].items():
+        systems = {s: of for s, of in run.results["systems"].items() if s != RANDOM}
+        control = at_random(systems)
+        for system, figures in systems.items():
             routed = system == "routed"
             name = routed_by(run.results) if routed else shown(system)
             policy = (run.results.get("policy") or "r2r") if routed else None
             validation = (run.results["validation"] or {}) if routed else {}
             row = Row(name, system, policy, figures, run.scores[system], validation, swept[number])
+            row.by_chance = control["accuracy"] if routed and control else None
             found.setdefault((system, figures["answers"]), row).runs.add(number)
     names = Counter(row.name for row in found.values())
     rows: dict[str, Row] = {}
@@ -91,6 +99,7 @@ def columns(rows: Sequence[Row]) -> dict[str, Cell]:
         "Accuracy % (95%)": lambda row: accuracy(
             row.figures["accuracy"], row.figures["accuracy_interval"]
         ),
+        "At random %": lambda row: percent(row.by_chance),
         "LLM %": lambda row: percent(row.figures["llm_share"]),
         "LLM forwards %": lambda row: percent(row.figures.get("llm_forwards_per_token")),
         "LLM positions": lambda row: per_token(row, "llm_positions_per_token"),
@@ -98,6 +107,7 @@ def columns(rows: Sequence[Row]) -> dict[str, Cell]:
         "Cut %": lambda row: percent(row.figures.get("cut_per_token")),
         "Params": lambda row: params(row.figures["avg_params_b"]),
         "Published": lambda row: params(row.figures["avg_params_published_b"]),
+        "Billed": lambda row: f"{row.figures['billed']:.3g}" if "billed" in row.figures else "",
         "Cost": lambda row: f"{row.figures['cost'] / costs[0]:.2f}x" if len(costs) == 1 else "",
         "Tokens": lambda row: f"{row.figures['output_tokens']:.0f}",
         "Cut answers": lambda row: str(row.figures.get("cut_answers", "")),

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from r2r.records import whole_file
 from r2r.reporting import charts
 from r2r.reporting.compare import COLUMNS, blocks, differences, forecasts, notes, write_tables
+from r2r.reporting.controls import RANDOM
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import Point, Run, points
 from r2r.reporting.style import OTHER, inline_svg, looks, save
@@ -94,6 +95,7 @@ def _by_task(every: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
+    every = [point for point in every if point.system != RANDOM]  # the dashed line of each plot
     groups = [
         (_file_name(f"_{pair}_{benchmark}"), list(group))
         for (pair, benchmark), group in groupby(every, key=lambda p: (p.pair, p.benchmark))

@@ -7,15 +7,25 @@ from typing import Any
 
 from rich.table import Table
 
+from r2r.reporting.controls import RANDOM, best_single
 from r2r.reporting.runs import Point, routed_by
 from r2r.reporting.statistics import Estimate, verdict
 
 COLUMNS = ("System", "Accuracy % (95%)", "LLM %", "Params", "Cost", "Tokens", "Cut", "Tok/s")
-SHOWN = {"slm": "SLM", "llm": "LLM"}  # other systems go by their own name
+WORK = ("LLM fwd %", "LLM pos", "SLM steps", "Cut %", "Billed")
+SHOWN = {"slm": "SLM", "llm": "LLM", RANDOM: "at random"}  # other systems go by their own name
 LEGEND = (
     "Params: activated per token, rejected drafts and router included. "
     "Cost: params x tokens, relative to the LLM. Tokens: mean per answer. "
     "Cut: answers that the limit of their length has ended."
+)
+WORK_LEGEND = (
+    "For each token of the answers: LLM forwards, positions that the LLM read (prompt included), "
+    "SLM steps, tokens that were cut. Billed: money for a thousand answers (prices)."
+)
+RANDOM_LEGEND = (
+    "At random: each problem to the SLM or the LLM, with as many LLM forwards a token as routed; "
+    "expected values."
 )
 MANY_CUT = 0.1  # of a system's answers: more are worth a warning
 ELSEWHERE = (
@@ -131,6 +141,42 @@ def title(results: dict[str, Any]) -> str:
     if results["router"] == "oracle":
         return f"{measured}, oracle (counts the tokens kept, not the LLM's other calls)"
     return f"{measured}, {routed_by(results)}"
+
+
+def work(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of ``WORK``; a dash for what is not known."""
+    percent, plain = "{:.1f}", "{:.2f}"
+    columns = (
+        ("llm_forwards_per_token", percent, 100),
+        ("llm_positions_per_token", plain, 1),
+        ("slm_steps_per_token", plain, 1),
+        ("cut_per_token", percent, 100),
+        ("billed", "{:.3g}", 1),
+    )
+    return tuple(
+        form.format(scale * figures[name]) if name in figures else "-"
+        for name, form, scale in columns
+    )
+
+
+def controls(systems: Mapping[str, Any]) -> list[str]:
+    """What is to be said of the controls: which model is the best one alone, what random is."""
+    best = best_single(systems)
+    found = [f"Best single model: {shown(best)}."] if best else []
+    return [*found, RANDOM_LEGEND] if RANDOM in systems else found
+
+
+def work_table(results: dict[str, Any]) -> Table:
+    """What the models did, for a terminal; fits 80 columns."""
+    systems = results["systems"]
+    table = Table(caption="\n".join([WORK_LEGEND, *controls(systems)]), caption_justify="left")
+    names = by_params(results)
+    for column in ("System", *WORK):
+        table.add_column(column, justify="left" if column == "System" else "right")
+    for name in names:
+        style = "bold" if name == "routed" else None
+        table.add_row(shown(name), *work(systems[name]), style=style)
+    return table
 
 
 def results_table(results: dict[str, Any]) -> Table:

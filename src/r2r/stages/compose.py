@@ -66,6 +66,10 @@ AT_LEAST = {
     "labeler.seed": 0,
     "labeler.shard_queries": 1,
     "pair.context_length": 2,
+    "prices.slm.input": 0,
+    "prices.slm.output": 0,
+    "prices.llm.input": 0,
+    "prices.llm.output": 0,
     "plan.queries": 1,
     "plan.gpus": 1,
     "plan.requests_per_s": 0,
@@ -214,6 +218,10 @@ def _check_values(config: Config) -> None:
         value = _get(config, key)
         if value is not None and not 0 <= value <= 1:
             raise must_be(key, "a share, from 0 to 1", value)
+    for model, price in (("slm", config.prices.slm), ("llm", config.prices.llm)):
+        if (price.input is None) != (price.output is None):
+            missing = "input" if price.input is None else "output"
+            raise must_be(f"prices.{model}.{missing}", "given where the other one is", None)
     if config.report.runs and config.stages != ["report"]:
         raise must_be("stages", "[report] where report.runs names other runs", config.stages)
     build_policy(config.policy)

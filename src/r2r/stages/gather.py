@@ -148,10 +148,11 @@ def reported(sweep: Path) -> list[Path]:
 
 def _run(folder: Path) -> Run:
     from r2r.evaluation.figures import problem_scores
+    from r2r.reporting.controls import RANDOM
     from r2r.reporting.gathered import Run
 
     results = read_json(folder / "results.json")
-    scores = {s: problem_scores(_samples(folder, s)) for s in results["systems"]}
+    scores = {s: problem_scores(_samples(folder, s)) for s in results["systems"] if s != RANDOM}
     return Run(results, read_json(folder / MANIFEST)["overrides"], scores)
 
 

@@ -10,15 +10,18 @@ from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from r2r.config import PriceConfig
+from r2r.costs import Price, billed
 from r2r.errors import must_be
-from r2r.evaluation.figures import cut_short, problem_scores
+from r2r.evaluation.figures import cut_short, problem_scores, stderr
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.compare import forecasts, tables
+from r2r.reporting.controls import RANDOM, at_random, best_single, random_scores
 from r2r.reporting.page import FIGURES, PAGE, write_report
 from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, points, read_run
 from r2r.reporting.statistics import PairedBootstrap
-from r2r.reporting.tables import results_table
+from r2r.reporting.tables import results_table, work_table
 from r2r.reporting.timed import untimed
 from r2r.reporting.traces import write_traces
 from r2r.routers.threshold import recall_at
@@ -32,6 +35,7 @@ from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
 from r2r.stages.workbench import Workbench
+from r2r.trace import Source, Trace
 
 READ = 24  # problems whose routed answers the SLM reads again, and that traces.md holds
 READABLE_TOKENS = 1_000_000  # of all answers on a page: it must stay a page
@@ -51,6 +55,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
         bench.use(key)
         found[system] = read_json(folder / MANIFEST)["metrics"] | {"answers": folder.name}
         found[system] |= _timed(bench, system, folder) | cut_short(read_samples(folder))
+        found[system] |= _billed(bench, system, folder)
     compared = _compared(bench, found)
     on_labels = "routed" in found and bench.asks_router
     return {
@@ -65,6 +70,7 @@ def collect(bench: Workbench) -> dict[str, Any]:
         "target": bench.aimed,
         "forecast": _forecast(bench, found),
         "systems": found,
+        "best_single": best_single(found),
         "differences": compared,
     }
 
@@ -97,6 +103,25 @@ def _forecast(bench: Workbench, found: dict[str, Any]) -> dict[str, Any] | None:
     return told | {"measured": rates | {"under_way": about["measured"]["under_way"]}}
 
 
+def _billed(bench: Workbench, system: str, folder: Path) -> dict[str, float]:
+    """Money for a thousand answers, where the models of a system have prices."""
+    if system in bench.config.pair.middle:
+        return {}
+    told: dict[Source, PriceConfig] = {
+        "slm": bench.config.prices.slm,
+        "llm": bench.config.prices.llm,
+    }
+    prices: dict[Source, Price] = {
+        source: Price(price.input, price.output)
+        for source, price in told.items()
+        if price.input is not None and price.output is not None
+    }
+    if not prices:
+        return {}
+    money = billed((Trace.from_json(row["trace"]) for row in read_samples(folder)), prices)
+    return {} if money is None else {"billed": money}
+
+
 def _validation(bench: Workbench) -> dict[str, float] | None:
     """What the run's router does to the validation labels, where it was tried on them."""
     saved = bench.described_router
@@ -107,8 +132,13 @@ def _validation(bench: Workbench) -> dict[str, float] | None:
 
 
 def _compared(bench: Workbench, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give each system its accuracy's interval; the routed one's differences to all others."""
+    """Give each system its accuracy's interval, and add what they all have to beat
+    (``reporting.controls``); the routed one's differences to all others."""
     scores = {s: problem_scores(read_samples(evaluation_folder(bench, s))) for s in found}
+    if control := at_random(found):
+        by_chance = random_scores(scores["slm"], scores["llm"], control["llm_answers"])
+        scores[RANDOM], found[RANDOM] = by_chance, control
+        control["accuracy_stderr"] = stderr(list(by_chance.values()))
     bootstrap = PairedBootstrap(scores, seed=bench.config.seed)
     for system, metrics in found.items():
         estimate = bootstrap.accuracy(system)
@@ -128,21 +158,24 @@ def report(bench: Workbench, folder: Path) -> dict[str, Any]:
     """Write everything into the run's folder, show the table, return the results."""
     results = collect(bench)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    for system in results["systems"]:
+    answered = [system for system in results["systems"] if system != RANDOM]
+    for system in answered:
         _copy(evaluation_folder(bench, system) / SAMPLES, folder / "samples" / f"{system}.jsonl")
     if results["router_id"] and not bench.finished_router:
         _copy(bench.router_folder / CURVES, folder / TRAINING)
         replayed = calibration(bench)
         if replayed:
             write_json(folder / CALIBRATION, replayed)
-    _copy(_traces(bench, list(results["systems"])), folder / TRACES)
+    _copy(_traces(bench, answered), folder / TRACES)
     rows = [json.loads(line) for line in (folder / TRACES).open(encoding="utf-8")]
-    told = "routed" if "routed" in results["systems"] else next(iter(results["systems"]))
+    told = "routed" if "routed" in results["systems"] else answered[0]
     write_traces([row for row in rows if row["system"] == told][:READ], folder / "traces.md")
     write_json(folder / RESULTS, results)
     write_report([read_run(folder)], folder)
     console.print()
     console.print(results_table(results))
+    console.print()
+    console.print(work_table(results))
     console.print()
     for line in forecasts([read_run(folder)]):
         say("forecast", line)
