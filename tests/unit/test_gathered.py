@@ -73,6 +73,20 @@ def test_rows_that_nothing_tells_apart_are_shown_once():
     assert row.figures["answers"] == "q0"
 
 
+def test_operating_points_with_the_same_answers_are_one_row_with_both_names():
+    runs = [
+        run("mlp", 0.9, "a", ["+point=one"]),
+        run("mlp", 0.9, "a", ["+point=two"]),
+        run("mlp", 0.6, "b", ["+point=three"]),
+    ]
+    rows = gathered(runs)
+    assert {row.label for row in rows} == {
+        "SLM", "LLM", "mlp, point=one = two", "mlp, point=three"
+    }  # fmt: skip
+    (line,) = claims(rows, [["two", "three"]], 0)
+    assert line.startswith("mlp, point=one = two beats mlp, point=three by 30.0 points")
+
+
 def test_claims_are_made_within_a_run_or_across_all(routers):
     assert claims(routers, [["routed", "slm"]], 0) == [
         "mlp beats SLM by 50.0 points (95%: +43.0 to +57.0)",

@@ -37,6 +37,7 @@ class Row:
     """A system as one or more runs evaluated it: the same answers are one row.
 
     ``name``: the system's, or what routed (``runs.routed_by``); ``policy``: of the routed system.
+    ``points``: the operating points (``+point=``) whose routed answers these are.
     ``by_chance``: the accuracy of ``controls.RANDOM`` beside it.
     """
 
@@ -48,6 +49,7 @@ class Row:
     validation: Mapping[str, float]
     swept: str
     by_chance: float | None = None
+    points: list[str] = field(default_factory=list)
     runs: set[int] = field(default_factory=set)
     label: str = ""
 
@@ -70,15 +72,24 @@ def gathered(runs: Sequence[Run]) -> list[Row]:
             validation = (run.results["validation"] or {}) if routed else {}
             row = Row(name, system, policy, figures, run.scores[system], validation, swept[number])
             row.by_chance = control["accuracy"] if routed and control else None
-            found.setdefault((system, figures["answers"]), row).runs.add(number)
+            row = found.setdefault((system, figures["answers"]), row)
+            row.runs.add(number)
+            row.points += _points(swept[number]) if routed else []
     names = Counter(row.name for row in found.values())
     rows: dict[str, Row] = {}
     for row in found.values():
-        row.label = f"{row.name}, {row.swept}" if names[row.name] > 1 and row.swept else row.name
+        swept_here = f"point={' = '.join(row.points)}" if len(row.points) > 1 else row.swept
+        row.label = f"{row.name}, {swept_here}" if names[row.name] > 1 and swept_here else row.name
         rows.setdefault(row.label, row)
     placed = sorted(rows.values(), key=lambda row: row.figures["avg_params_b"])
     figures = together([row.figures for row in placed], [str(min(row.runs)) for row in placed])
     return [replace(row, figures=f) for row, f in zip(placed, figures, strict=True)]
+
+
+def _points(swept: str) -> list[str]:
+    """The operating point among a run's own overrides."""
+    parts = (part.partition("=") for part in swept.split(", "))
+    return [name for key, _, name in parts if key == "point"]
 
 
 Cell = Callable[[Row], str]
@@ -130,9 +141,9 @@ def table(rows: Sequence[Row]) -> str:
 def claims(rows: Sequence[Row], claimed: Iterable[Sequence[str]], seed: int) -> list[str]:
     """A verdict for each two rows of the ``claimed`` names: ``[better, worse]``.
 
-    A name is a router's, a policy's, a system's, ``routed`` for every router and policy or
-    ``middle`` for every middle model. Rows of one run are compared where there are such; else each
-    with all of the name.
+    A name is a router's, a policy's, an operating point's, a system's, ``routed`` for every router
+    and policy or ``middle`` for every middle model. Rows of one run are compared where there are
+    such; else each with all of the name.
     """
     lines = []
     for better, worse in claimed:
@@ -154,7 +165,7 @@ def _named(rows: Iterable[Row], name: str) -> list[Row]:
     alone = ("slm", "llm", "routed")
     if name == "middle":
         return [r for r in rows if r.system not in alone and not r.system.startswith("query_")]
-    return [row for row in rows if name in (row.name, row.policy, row.system)]
+    return [row for row in rows if name in (row.name, row.policy, row.system, *row.points)]
 
 
 def correlation(rows: Sequence[Row]) -> str:
