@@ -2,11 +2,14 @@
 
     python benchmarks/decode.py [--pairs nano medium SLM,LLM] [--batches 1 8 32] [--tokens 256]
                                 [--shares 0 5 10 15 30 100] [--patience 4] [--compile]
+                                [--prompts QUESTIONS.jsonl]
 
-Every system answers the same random prompts greedily, with ``--tokens`` tokens, end of text or
-not. A table and a record for each pair and batch size. ``eff`` to ``loop``: where the wall time
-goes (benchmarks/watch.py); ``bound``: of the wall time, what reading the weights of all its
-forwards takes at the memory's measured speed.
+Every system answers the same prompts greedily, with ``--tokens`` tokens, end of text or not: random
+ones, and of a pair by path the questions of ``--prompts``, since random ids lead real models into
+loops in which neither shares nor acceptance are what they are on text. A table and a record for
+each pair and batch size. ``eff`` to ``loop``: where the wall time goes (benchmarks/watch.py);
+``bound``: of the wall time, what reading the weights of all its forwards takes at the memory's
+measured speed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +36,7 @@ from harness import (
     ratio,
     spread,
 )
-from pairs import Pair, load_pair
+from pairs import Pair, load_pair, load_questions
 from watch import Watch, bandwidth, parts
 
 from r2r.policies.base import Generator
@@ -82,11 +86,13 @@ def transformers(pair: Pair, name: str, batch: int, share: float, tokens: int) -
     pair.peers()
     model = pair.slm if name == "slm" else pair.llm
     prompts = [prompt.tokens for prompt in pair.prompts(batch, tokens)]
-    ids = torch.tensor(prompts, device=model.device)
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=model.device)
+    seen = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts]).to(ids.device)
     helper = {"assistant_model": pair.slm} if name == "assisted" else {}
     began = clock()
     made = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
+        ids, attention_mask=seen, do_sample=False, max_new_tokens=tokens,
         min_new_tokens=tokens, eos_token_id=None, pad_token_id=0, **helper,
     )  # fmt: skip
     seconds = clock() - began
@@ -94,7 +100,8 @@ def transformers(pair: Pair, name: str, batch: int, share: float, tokens: int) -
 
 
 def systems(pair: Pair, batch: int, given: argparse.Namespace, speed: float) -> dict[str, Run]:
-    """By name: ``generate slm``, ``ours llm``, ``assisted 10``, ``routed 10`` (LLM share in %)."""
+    """By name: ``generate slm``, ``ours llm``, ``assisted 10``, ``routed 10`` (LLM share in %);
+    ``assisted`` alone for a pair by path."""
     found: dict[str, Run] = {}
     modes = {"": False} | ({" (c)": True} if given.compile else {})
     for name in ("slm", "llm"):
@@ -103,8 +110,11 @@ def systems(pair: Pair, batch: int, given: argparse.Namespace, speed: float) -> 
             generator = pair.single(name, batch, compiled)
             found[f"ours {name}{mark}"] = partial(ours, pair, generator, batch, speed, 0.0)
     routed = {mark: pair.routed(batch, given.patience, mode) for mark, mode in modes.items()}
+    own = pair.name not in ("nano", "medium")
+    if batch == 1 and own:  # what it accepts is the models' own affair
+        found["assisted"] = partial(transformers, pair, "assisted", batch, 0.0)
     for share in given.shares:
-        if batch == 1:
+        if batch == 1 and not own:
             found[f"assisted {share:g}"] = partial(
                 transformers, pair, "assisted", batch, share / 100
             )
@@ -188,10 +198,18 @@ def main() -> int:
     parser.add_argument("--patience", type=float, help="of handoffs (default: as measured)")
     parser.add_argument("--compile", action="store_true", help="ours also compiled (c)")
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--prompts", type=Path, help="questions for a pair by path (JSONL)")
     given = parsed(parser)
+    if given.prompts is None and (own := set(given.pairs) - {"nano", "medium"}):
+        parser.error(f"--prompts must be a JSONL file of questions for {min(own)}, got none")
     speed = bandwidth(given.device)
     for name in given.pairs:
         pair = load_pair(name, given.device)
+        if name not in ("nano", "medium"):
+            pair.questions = load_questions(name, given.prompts)
+            if len(pair.questions) < max(given.batches):
+                wanted = f"a file of {max(given.batches)} questions or more"
+                parser.error(f"--prompts must be {wanted}, got {len(pair.questions)}")
         for batch in given.batches:
             compare(pair, batch, given, speed)
     return 0

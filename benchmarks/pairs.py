@@ -19,12 +19,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 import r2r
+from r2r.chat import encode_question
 from r2r.engines.base import Sampling
 from r2r.engines.torch.attention import NAME
 from r2r.engines.torch.engine import TorchEngine
@@ -72,13 +74,15 @@ def divergent(numbers: torch.Tensor, share: float) -> torch.Tensor:
 class Pair:
     """``slm`` and ``llm`` are as transformers loads them. ``engines``: the models of our engines,
     by name and whether they are compiled: on a CPU copies, since engines lay out weights in a way
-    of their own; on a GPU, whose memory would not hold two, the same ones."""
+    of their own; on a GPU, whose memory would not hold two, the same ones. ``questions``: prompts
+    in place of random ones, as token ids."""
 
     name: str
     slm: Any
     llm: Any
     router: Pattern
     engines: dict[tuple[str, bool], Any] = field(default_factory=dict)
+    questions: list[list[int]] = field(default_factory=list)
 
     def share(self, share: float) -> None:
         """From now on the LLM writes this share of the tokens (of a made pair: exactly)."""
@@ -129,7 +133,10 @@ class Pair:
             model.set_attn_implementation(NAME)
 
     def prompts(self, count: int, tokens: int) -> list[Prompt]:
-        """Random prompts of PROMPT tokens, each answered with ``tokens`` tokens."""
+        """The first ``count`` questions, where there are any; else random prompts of PROMPT tokens.
+        Each is answered with ``tokens`` tokens."""
+        if self.questions:
+            return [Prompt(ids, Sampling(tokens)) for ids in self.questions[:count]]
         highest = min(model.config.get_text_config().vocab_size for model in (self.slm, self.llm))
         rng = torch.Generator().manual_seed(0)
         ids = torch.randint(4, highest // 2, (count, PROMPT), generator=rng) * 2
@@ -145,6 +152,14 @@ class Words:
 
 def _rest(batch: int) -> dict[str, Any]:
     return {"tokenizer": Words(), "context": 8192, "concurrency": batch}
+
+
+def load_questions(name: str, path: Path) -> list[list[int]]:
+    """The questions of a JSONL file (``question`` in each line) as prompts of the pair
+    ``SLM,LLM``, through the LLM's chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(name.split(",")[1])
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [encode_question(tokenizer, row["question"], {}) for row in rows]
 
 
 def load_pair(name: str, device: str = "cpu") -> Pair:

@@ -67,6 +67,25 @@ def test_decode(bench):
     assert "assisted 10" not in rows and 1 <= rows["routed 100"]["llm_rows"] <= 3
 
 
+def test_decode_asks_a_pair_by_path_real_questions(bench, tmp_path, capsys):
+    nano = ROOT / "src" / "r2r" / "assets" / "nano"
+    own = ["--pairs", f"{nano / 'slm'},{nano / 'llm'}", "--device", "cpu", "--shares", 20]
+    with pytest.raises(SystemExit):
+        bench("decode", *own)
+    assert "--prompts must be a JSONL file of questions" in capsys.readouterr().err
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"question": "12+30?"}\n{"question": "What is 5 plus 6, and then 7?"}\n')
+    records = bench("decode", *own, "--prompts", asked, "--batches", 1, 2, "--tokens", 40)
+    names = ["generate slm", "ours slm", "generate llm", "ours llm"]
+    assert list(by_system(records["decode_own_1_cpu"])) == [*names, "assisted", "routed 20"]
+    rows = by_system(records["decode_own_2_cpu"])
+    assert list(rows) == [*names, "routed 20"]
+    assert 0.05 < rows["routed 20"]["llm_share"] < 0.4
+    with pytest.raises(SystemExit):
+        bench("decode", *own, "--prompts", asked, "--batches", 3)
+    assert "a file of 3 questions or more, got 2" in capsys.readouterr().err
+
+
 def test_decode_says_that_there_is_no_gpu(bench, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit):
