@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from r2r.config import BenchmarkConfig, JudgeConfig
 from r2r.errors import ConfigError
 from r2r.evaluation import harness, sources
+from r2r.journal import Journal
 from r2r.stages.compose import compose
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +32,10 @@ def one(task, path, **options):
     return BenchmarkConfig(name="b", tasks=[task], data_files={key: str(path)}, **options)
 
 
-def answered(benchmark, text):
+def answered(benchmark, text, **options):
     """The samples of a benchmark whose every answer is ``text``."""
     lm = model(Scripted(AutoTokenizer.from_pretrained(NANO), f"</think>{text}"))
-    return harness.evaluate(lm, benchmark)
+    return harness.evaluate(lm, benchmark, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -195,6 +196,28 @@ def test_answers_are_judged_in_both_orders(tmp_path, server, verdicts, accuracy,
     assert (row["correct"], row["stats"]["unread_verdicts"]) == (accuracy > 0.5, unread)
     asked = [json.dumps(body) for _, _, body in server.seen]
     assert len(asked) == 2 and all("Q1" in body and "baseline 1" in body for body in asked)
+
+
+def test_replies_are_kept_as_they_come_and_asked_for_once(tmp_path, server):  # noqa: F811
+    """However a run ends: each reply is in the journal before the next is looked at."""
+    files = benchmark_files.write(tmp_path, "arena_hard", "arena_hard_baseline")
+    judge = JudgeConfig(url=server.url, model="j", retries=0, concurrency=1)
+    benchmark = BenchmarkConfig(name="b", tasks=["arena_hard"], data_files=files, judge=judge)
+    first = "<answer A>\nmine"
+    server.reply = lambda prompt: said("[[A>B]]") if first in prompt else (500, {})
+    with (
+        Journal(tmp_path / "replies.sqlite") as replies,
+        pytest.raises(ConfigError, match="a server that answers"),
+    ):
+        answered(benchmark, "mine", replies=replies)
+    server.seen.clear()
+    server.reply = lambda prompt: said("[[B>A]]")
+    with Journal(tmp_path / "replies.sqlite") as replies:
+        assert answered(benchmark, "mine", replies=replies)["accuracy"] == 1
+        assert len(server.seen) == 1 and first not in json.dumps(server.seen)
+        assert answered(benchmark, "mine", replies=replies)["accuracy"] == 1
+        assert answered(benchmark, "yours", replies=replies)["accuracy"] == 0.5
+    assert len(server.seen) == 3  # of another answer both
 
 
 def test_an_answer_that_never_came_loses_unjudged(tmp_path, server):  # noqa: F811

@@ -107,6 +107,18 @@ def test_what_is_not_whole_is_refused(labels, tmp_path, spoil, why):
     assert why in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_a_changed_file_is_to_be_copied_again(labels, tmp_path):
+    """No run makes given labels: to force one would help nobody."""
+    made = bench(labels, tmp_path)
+    preflight(made)
+    column = next(labels.glob("*/mask.npy"))
+    content = bytearray(column.read_bytes())
+    content[-1] ^= 1
+    column.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"mask.npy has changed .*; copy it again from where"):
+        open_labels(made)
+
+
 def test_labels_of_another_width_are_refused(tmp_path):
     folder = tmp_path / "abc"
     label(folder)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from lm_eval.api.registry import register_filter
 
 from r2r.config import JudgeConfig
 from r2r.evaluation.answer import Answer
+from r2r.journal import Journal
 from r2r.labeling.judge import HttpJudge
 from r2r.progress import Progress
 
@@ -46,30 +49,62 @@ End with exactly one of these verdicts:
 </answer B>"""
 
 
-WATCHING: ContextVar[Progress | None] = ContextVar("watching", default=None)
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Where a judge's replies are heard of and kept, both if wanted."""
+
+    progress: Progress | None = None
+    journal: Journal | None = None
+
+    def kept(self, prompt: str) -> str | None:
+        """A reply from before; None where there is none."""
+        if self.journal is None:
+            return None
+        try:
+            return self.journal.get(_key(prompt)).decode()
+        except KeyError:
+            return None
+
+    async def of(self, prompt: str, asked: Awaitable[str]) -> str:
+        item = object()
+        if self.progress is not None:
+            self.progress.begin(item, 1)
+        reply = await asked
+        if self.journal is not None:
+            self.journal.put(_key(prompt), reply.encode(errors="replace"), tokens=0)
+        if self.progress is not None:
+            self.progress.move(item)
+            self.progress.end(item)
+        return reply
+
+
+def _key(prompt: str) -> int:
+    """A prompt's place in a journal: 63 bits, which is what SQLite's integers have above 0."""
+    digest = hashlib.blake2b(prompt.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+REPLIES: ContextVar[Replies] = ContextVar("replies")
 
 
 @contextlib.contextmanager
-def judging(progress: Progress | None) -> Iterator[None]:
-    """``progress`` hears of every reply that is asked for in the block: lm-eval makes its filters
-    itself, and hands nothing on to them."""
-    before = WATCHING.set(progress)
+def judging(progress: Progress | None, journal: Journal | None) -> Iterator[None]:
+    """``progress`` hears of every reply that is asked for in the block, and ``journal`` keeps it:
+    lm-eval makes its filters itself, and hands nothing on to them."""
+    before = REPLIES.set(Replies(progress, journal))
     try:
         yield
     finally:
-        WATCHING.reset(before)
+        REPLIES.reset(before)
 
 
-class WatchedJudge(HttpJudge):
+class KeptJudge(HttpJudge):
     async def _ask_one(self, client: httpx.AsyncClient, prompt: str) -> str:
-        item, progress = object(), WATCHING.get()
-        if progress is None:
-            return await super()._ask_one(client, prompt)
-        progress.begin(item, 1)
-        reply = await super()._ask_one(client, prompt)
-        progress.move(item)
-        progress.end(item)
-        return reply
+        replies = REPLIES.get(Replies())
+        kept = replies.kept(prompt)
+        if kept is not None:
+            return kept
+        return await replies.of(prompt, super()._ask_one(client, prompt))
 
 
 @register_filter("r2r_judge")
@@ -84,16 +119,16 @@ class JudgeFilter(Filter):
     def apply(
         self, resps: list[list[str]], docs: list[dict[str, Any]]
     ) -> list[list[tuple[str, float]]]:
-        judge = WatchedJudge(
-            JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS
-        )
+        judge = KeptJudge(JudgeConfig(**docs[0]["judge"]), key=JUDGE_KEY, reply_tokens=REPLY_TOKENS)
         asked: list[str] = []
         for answers, doc in zip(resps, docs, strict=True):
             for answer in filter(final, answers):
                 asked += games(doc["question"], final(answer), doc["baseline"])
-        if progress := WATCHING.get():
-            progress.expect(
-                len(asked), width=judge.config.concurrency, unit="replies", doing="judging"
+        known = REPLIES.get(Replies())
+        if known.progress is not None:
+            missing = sum(known.kept(prompt) is None for prompt in asked)
+            known.progress.expect(
+                missing, width=judge.config.concurrency, unit="replies", doing="judging"
             )
         replies = iter(asyncio.run(judge.ask(asked)))
         return [

@@ -33,6 +33,7 @@ from r2r.records import file_hash
 if TYPE_CHECKING:
     from r2r.config import BenchmarkConfig
     from r2r.evaluation.adapter import R2RLM
+    from r2r.journal import Journal
     from r2r.progress import Progress
 
 EVALUATION_VERSION = 1  # requests and their seeds, rows of samples, figures
@@ -69,6 +70,7 @@ def evaluate(
     progress: Progress | None = None,
     *,
     only: Collection[str] | None = None,
+    replies: Journal | None = None,
 ) -> dict[str, Any]:
     """``figures.figures`` of the answers, and ``samples``: one row for each answer (task, doc_id,
     id, repeat, question, gold, score (0 to 1), correct (a score above a half), answer, stats).
@@ -76,13 +78,14 @@ def evaluate(
     ``only``: ids of the problems that are asked, in place of ``benchmark.limit``.
 
     Samples stand in the order in which ``lm`` got the requests. ``progress`` hears of a judge's
-    replies. Raises ConfigError as ``check_benchmark`` does, and where a task has no such split.
+    replies, and those that ``replies`` holds are not asked for again. Raises ConfigError as
+    ``check_benchmark`` does, and where a task has no such split.
     """
     from lm_eval.evaluator import evaluate as run
 
     from r2r.evaluation.arena import judging
 
-    with quiet(), judging(progress):
+    with quiet(), judging(progress, replies):
         tasks = load_tasks(benchmark, split)
         for task in tasks.values():
             task.set_config("repeats", benchmark.repeats)

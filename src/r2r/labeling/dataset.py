@@ -102,9 +102,15 @@ class Labels:
         self.folder, self.manifest, self.shards = folder, manifest, shards
 
     @classmethod
-    def open(cls, folder: Path) -> Labels:
-        """Raises ConfigError where a file is missing or changed, a split is empty, or the labels
-        name no token divergent: nothing could be trained on them."""
+    def open(cls, folder: Path, *, given: bool = False) -> Labels:
+        """``given``: made elsewhere, so that no run here makes them again.
+
+        Raises ConfigError where a file is missing or changed, a split is empty, or the labels
+        name no token divergent: nothing could be trained on them.
+        """
+        remedy = f"delete {folder} or use force=true"
+        if given:
+            remedy = "copy it again from where it was made"
         path = folder / MANIFEST
         if not path.exists():
             wanted = "a finished label dataset (run stages=[label] first)"
@@ -112,11 +118,11 @@ class Labels:
         manifest = read_json(path)
         shards = []
         for entry in manifest["shards"]:
-            _check(folder / entry["name"] / MANIFEST, entry["sha256"])
+            _check(folder / entry["name"] / MANIFEST, remedy, entry["sha256"])
             shard = folder / entry["name"]
             files = read_json(shard / MANIFEST)["files"]
             for name, file in files.items():
-                _check(shard / name, file["sha256"], file["bytes"])
+                _check(shard / name, remedy, file["sha256"], file["bytes"])
             if files:
                 shards.append({n: np.load(shard / f"{n}.npy", mmap_mode="r") for n in COLUMNS})
         labels = cls(folder, manifest, shards)
@@ -166,8 +172,7 @@ def usable_rows(shard: Mapping[str, np.ndarray], split: Split) -> np.ndarray:
     return np.flatnonzero(labelled & (shard["split"] == SPLITS.index(split)))
 
 
-def _check(path: Path, sha256: str, size: int | None = None) -> None:
-    remedy = f"delete {path.parent.parent} or use force=true"
+def _check(path: Path, remedy: str, sha256: str, size: int | None = None) -> None:
     if not path.exists():
         raise ConfigError(f"labels: {path} is missing; {remedy}")
     if size is not None and path.stat().st_size != size:

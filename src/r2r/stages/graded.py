@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SAMPLES = "samples.jsonl"
 ANSWERS = "answers.sqlite"  # the journal that samples.jsonl is made from
+REPLIES = "replies.sqlite"  # and that of a judge's replies
 
 Make = Callable[[Workbench, str, Path], None]  # a system's answers, into a folder
 
@@ -48,7 +49,8 @@ def graded(bench: Workbench, system: str, split: str = "test", make: Make | None
     force = bench.config.force and folder not in bench.evaluated
     made = make or partial(_score, split=split)
     reused = bench.make("evaluate", key, lambda to: made(bench, system, to), force=force)
-    forget(folder / ANSWERS)  # samples.jsonl holds them
+    for journal in (ANSWERS, REPLIES):  # samples.jsonl holds what came of them
+        forget(folder / journal)
     if folder not in bench.evaluated:
         bench.evaluated.add(folder)
         metrics = read_json(folder / MANIFEST)["metrics"]
@@ -89,6 +91,7 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
             device=bench.config.engine.device,
         ) as progress,
         Journal(folder / ANSWERS) as journal,
+        Journal(folder / REPLIES) as replies,
     ):
         from r2r.evaluation.harness import evaluate
         from r2r.stages.systems import make_generator, measured
@@ -100,7 +103,7 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
         only = bench.held_out.get(split) if split in PARTS else None
         benchmark = fingerprints.benchmark_of(bench, split)
         asked = "test" if split == "test" else "train"
-        scored = evaluate(lm, benchmark, asked, progress, only=only)
+        scored = evaluate(lm, benchmark, asked, progress, only=only, replies=replies)
         if generator.cleared:
             told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
             say("evaluate", f"{told}: made again")

@@ -70,9 +70,11 @@ def open_labels(bench: Workbench) -> Labels:
 
     if not (bench.labels_folder / MANIFEST).exists():
         raise must_be("stages", "a list with label first (no such labels yet)", bench.config.stages)
-    if not bench.config.labeler.labels:
+    given = bool(bench.config.labeler.labels)
+    if not given:
         bench.use(fingerprints.labels(bench))
-    return Labels.open(bench.labels_folder).counting(bench.config.trainer.positive)
+    labels = Labels.open(bench.labels_folder, given=given)
+    return labels.counting(bench.config.trainer.positive)
 
 
 def _label(bench: Workbench, folder: Path) -> None:
