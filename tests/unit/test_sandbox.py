@@ -1,6 +1,8 @@
 """Programs that a model could write, and what becomes of them."""
 
 import os
+import shutil
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,6 +136,48 @@ def test_without_namespaces_a_run_is_refused_unless_limits_are_accepted(monkeypa
     assert result.ok and result.stdout == "1\n"
     assert run("x = 'a' * 10**9").reason == "exit code 1"
     assert run("while True: pass", timeout_s=0.5).reason == "ran longer than 0.5 s"
+
+
+AS_ANOTHER = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+from r2r.evaluation import sandbox
+
+sandbox.PYTHON = sys.executable
+run = lambda code, mb=256, **more: sandbox.run_program(code, timeout_s=20, memory_mb=mb, **more)
+threads = "import threading, time\\nts = [threading.Thread(target=time.sleep, args=(0.3,)) "
+threads += "for _ in range(7)]\\n[t.start() for t in ts]\\n[t.join() for t in ts]"
+assert os.getuid() == 12345
+assert run("print(1 + 1)").stdout == "2\\n"
+with ThreadPoolExecutor(4) as pool:
+    side_by_side = [pool.submit(run, threads, 2048, processes=8) for _ in range(4)]
+assert [each.result().reason for each in side_by_side] == [""] * 4
+assert "MemoryError" in run("x = bytearray(1 << 30)").stderr
+assert "BlockingIOError" in run("import os\\nwhile True: os.fork()").stderr
+assert "File too large" in run("print('x' * (1 << 25))").stderr
+assert sandbox.run_program("while True: pass", timeout_s=0.5, memory_mb=256).reason
+"""
+
+
+@pytest.mark.parametrize("mode", sandbox.MODES)
+def test_as_an_ordinary_user(mode):
+    """What limits count differs by user; programs may start what they were promised."""
+    python = shutil.which("python3", path="/usr/bin")
+    if os.getuid() or python is None:
+        pytest.skip("becomes another user, who has a Python")
+    source = str(Path(sandbox.__file__).parents[2])
+    told = [
+        subprocess.run(
+            [python, "-c", code], user=12345, group=12345, extra_groups=[], text=True,
+            capture_output=True, env={"R2R_SANDBOX": mode, "PYTHONPATH": source},
+        )
+        for code in ("import r2r.evaluation.sandbox", AS_ANOTHER)
+    ]  # fmt: skip
+    if told[0].returncode:
+        pytest.skip("another user cannot read this project, or has another Python")
+    if mode == "namespaces" and "no sandbox on this system" in told[1].stderr:
+        pytest.skip("another user is granted no namespaces")
+    assert told[1].returncode == 0, told[1].stderr
 
 
 def test_no_process_or_file_descriptor_is_left_behind():

@@ -23,6 +23,7 @@ CLONE_NEWUSER = 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 4, 38, 9
+SPARE = 256  # threads that this user's other programs may start while one runs without a jail
 STACK_BYTES = 120 << 20  # deep recursion through C; Linux leaves a stack 128 MiB to grow into
 CAPABILITY_VERSION = 0x20080522
 
@@ -99,8 +100,16 @@ def drop_rights(uid: int) -> None:
     checked("capset", libc.capset(version, none))
 
 
+def counted(jailed: bool) -> int:
+    """What the limit of processes counts beside the program: as root in a jail nothing, as another
+    user the process that watches it, without a jail all threads of this user, now and later."""
+    if not jailed:
+        return running() + SPARE
+    return 1 if os.getuid() else 0
+
+
 def running() -> int:
-    """The threads of this user, which the limit of processes counts too where there is no jail."""
+    """The threads of this user."""
     found = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -140,7 +149,7 @@ def main() -> None:
     with open(code, encoding="utf-8", errors="replace") as file:
         program = file.read()
     try:
-        uid = own_uid()
+        uid, beside = own_uid(), counted(jailed)
         if jailed:
             leave_the_system()
         child = os.fork()  # the first process of the new process namespace
@@ -153,7 +162,7 @@ def main() -> None:
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # its processes cannot trace each other
-        set_limits(timeout_s, memory, output, processes if jailed else processes + running())
+        set_limits(timeout_s, memory, output, processes + beside)
     except OSError as error:
         os.write(report, f"error {error}\n".encode())
         return
