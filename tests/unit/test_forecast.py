@@ -149,7 +149,7 @@ def test_the_report_sets_the_forecast_beside_what_was_measured(tmp_path):
                                                          "under_way": 19.6}}  # fmt: skip
     run = read_run(write_run(tmp_path / "nano" / "1", found))
     (line,) = forecasts([run])
-    assert line == "tokens/s, 24 at once (20 on average): routed 2,500 expected, 2,400 measured"
+    assert line == "routed: 2,500 tokens/s expected of 24 at once, 2,400 measured"
     write_report([run], run.folder)
     assert line in (run.folder / PAGE).read_text()
     assert line in (run.folder / "table.md").read_text()

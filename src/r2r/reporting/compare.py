@@ -192,14 +192,10 @@ def forecasts(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         told = run.results.get("forecast") or {}
         measured = told.get("measured", {})
-        both = [
-            f"{shown(name)} {told[name]:,.0f} expected, {measured[name]:,.0f} measured"
-            for name in ("llm", "routed")
-            if told.get(name) and measured.get(name)
-        ]
-        if both:
-            at = f"{told['requests']} at once ({measured['under_way']:.0f} on average)"
-            found.append(f"tokens/s, {at}: {'; '.join(both)}")
+        for name in ("llm", "routed"):
+            if told.get(name) and measured.get(name):
+                expected = f"{told[name]:,.0f} tokens/s expected of {told['requests']} at once"
+                found.append(f"{shown(name)}: {expected}, {measured[name]:,.0f} measured")
     return found
 
 

@@ -4,6 +4,7 @@ for what the user, a signal or the disk brings about."""
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         _main()
+        gc.freeze()  # or the interpreter looks through all that was imported at its end: a second
     except Stopped as stopped:
         print(stopped.said, file=sys.stderr)
         raise

@@ -80,7 +80,8 @@ def run(
     from r2r.stages.screen import say
 
     steps = ", ".join(stage for stage in STAGES if stage in config.stages)
-    say("run", f"{config.pair.name}, {router_name} router: {steps}; importing")
+    say("run", f"{config.pair.name}, {router_name} router: {steps}")
+    say("import", "torch; then what each stage needs")
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
