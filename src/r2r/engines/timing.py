@@ -55,22 +55,23 @@ class Timer:
     def __init__(self, engine: Engine, prompt: list[int], threshold: float | None, clock: Clock):
         self.engine, self.prompt, self.threshold, self.clock = engine, prompt, threshold, clock
 
-    async def step(self, many: int) -> float:
-        """Seconds of a token where ``many`` requests are written at once."""
+    async def step(self, many: int, tokens: int = TOKENS) -> float:
+        """Seconds of a token where ``many`` requests are written at once, over ``tokens`` of
+        each."""
         sessions = await self._begun(many)
         heard: list[tuple[float, int]] = []
 
         def listen(tokens: list[int], _: list[float]) -> None:
             heard.append((self.clock(), len(tokens)))
 
-        asked = [self._request(session, [], 1 + TOKENS) for session in sessions]
+        asked = [self._request(session, [], 1 + tokens) for session in sessions]
         asked[0].on_tokens = listen
         await asyncio.gather(*map(self.engine.decode, asked))
         self._end(sessions)
         if len(heard) < 2:  # the text ended at once
             return await self.again()
         (began, _), (ended, _) = heard[0], heard[-1]
-        return (ended - began) / max(1, sum(tokens for _, tokens in heard[1:]))
+        return (ended - began) / max(1, sum(count for _, count in heard[1:]))
 
     async def call(self, many: int, reads: float) -> float:
         """Seconds of a handoff of ``many`` requests at once, each with as many new tokens as a

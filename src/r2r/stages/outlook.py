@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import statistics
 import time
 from collections.abc import Sequence
 
-from r2r.engines.base import Engine, Request
+from r2r.engines.base import Engine
+from r2r.engines.timing import Timer
 from r2r.eta import Ahead, Pace
 from r2r.policies.base import Generator, Prompt
 from r2r.stages.screen import say
@@ -53,24 +53,12 @@ def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
 
 async def timed(engine: Engine, width: int) -> Pace:
     """What a step of an idle engine takes, from a few steps of one request, and of several."""
-    await _step_s(engine, 1)  # the first one is like no other
-    alone, many = await _step_s(engine, 1), min(WIDTH, width)
+    timer, many = Timer(engine, [1], None, time.perf_counter), min(WIDTH, width)
+    alone = await timer.step(1, STEPS)
     if many == 1:
         return Pace(alone, 0.0)
-    each = max(0.0, (await _step_s(engine, many) - alone) / (many - 1))
+    each = max(0.0, (await timer.step(many, STEPS) - alone) / (many - 1))
     return Pace(max(0.0, alone - each), each)
-
-
-async def _step_s(engine: Engine, many: int) -> float:
-    """Seconds of a step of ``many`` requests."""
-    sessions = [engine.new_session() for _ in range(many)]
-    asked = [Request([1], [], STEPS, session=session) for session in sessions]
-    began = time.perf_counter()
-    written = await asyncio.gather(*map(engine.decode, asked))
-    seconds = time.perf_counter() - began
-    for session in sessions:
-        engine.release(session)
-    return seconds / max(len(each.tokens) for each in written)
 
 
 def _in_process(engine: Engine | None) -> bool:
