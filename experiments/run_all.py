@@ -44,9 +44,9 @@ def refresh(page: Path, sweep: Path) -> None:
     figures = (sweep / "gathered.md").read_text(encoding="utf-8")
     body = f"{BEGIN}\n\n{origin} {figures}\n{END}"
     (page / "README.md").write_text(before + body + after, encoding="utf-8")
-    if "pareto.png" in text:
-        plot = sweep / "figures" / "pareto.png"
-        (page / "pareto.png").write_bytes(plot.read_bytes())
+    for plot in (sweep / "figures").glob("*.png"):
+        if f"({plot.name})" in text:
+            (page / plot.name).write_bytes(plot.read_bytes())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from r2r.reporting.page import write_report
 from r2r.reporting.runs import exported, find_runs, points, read_run
 
 NASTY = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='x'\">"
-FIGURES = {"pareto", "costs", "llm_share", "thresholds", "scores", "quality", "training"}
+FIGURES = {
+    "pareto",
+    "pareto_time",
+    "costs",
+    "llm_share",
+    "thresholds",
+    "scores",
+    "quality",
+    "training",
+}
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 
 

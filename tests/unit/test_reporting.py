@@ -14,7 +14,7 @@ from r2r.reporting.compare import blocks, write_tables
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import Run, points
 from r2r.reporting.tables import COLUMNS, params, results_table, rows, title, verdicts
-from r2r.reporting.traces import colored, marked, write_traces
+from r2r.reporting.traces import COLOURS, CUT, LEGEND, colored, marked, write_traces
 
 
 @pytest.fixture
@@ -163,6 +163,27 @@ def test_plot_follows_the_accounting(run):
 
     assert "speculative\n400K" in labels("inclusive")
     assert "speculative\n350K" in labels("published")
+
+
+def test_plots_against_forwards_and_time_show_who_has_them(run):
+    worked = {"slm": 0.0, "llm": 1.0, "routed": 0.182}
+    for name, forwards in worked.items():
+        run.results["systems"][name]["llm_forwards_per_token"] = forwards
+    run.results["systems"]["entropy"]["tokens_per_s"] = None
+
+    def shown(accounting):
+        (axes,) = pareto_figure(points([run]), accounting).axes
+        return axes, [text.get_text() for text in axes.texts]
+
+    axes, texts = shown("forwards")
+    assert axes.get_xlabel() == "LLM forwards per token (%)"
+    assert {"SLM\n0.0%", "LLM\n100.0%"} < set(texts) and len(texts) == 3
+    axes, texts = shown("time")
+    assert "SLM\n0.46 ms" in texts and not any(text.startswith("entropy") for text in texts)
+
+
+def test_both_legends_tell_of_cut_tokens():
+    assert CUT in LEGEND and CUT in COLOURS.plain
 
 
 @pytest.fixture

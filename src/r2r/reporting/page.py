@@ -110,7 +110,20 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
             "a router at several thresholds is a line, each threshold beside its point.",
             pareto_figure(group, styles=styles),
         )  # fmt: skip
+        if sum("llm_forwards_per_token" in p.figures for p in group) > 1:
+            yield Drawing(
+                f"pareto_forwards{ending}", "Accuracy against LLM forwards",
+                "What decides the time where a forward reads the weights and does little else.",
+                pareto_figure(group, "forwards", styles),
+            )  # fmt: skip
         timed = [p for p in group if p.figures.get("tokens_per_s") is not None]
+        if len(timed) > 1:
+            yield Drawing(
+                f"pareto_time{ending}", "Accuracy against measured time",
+                "Wall time of the whole benchmark over its tokens, batched; only systems that one "
+                "run has timed.",
+                pareto_figure(timed, "time", styles),
+            )  # fmt: skip
         if timed:
             yield Drawing(
                 f"costs{ending}", "Cost and time",

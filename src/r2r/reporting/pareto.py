@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,45 @@ class Spot:
     color: str
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What lies to the right: the name, and of a point's figures a number, times ``scale``.
+
+    ``linear``: up to here, in the axis' units, it is not logarithmic, so that 0 has a place.
+    """
+
+    name: str
+    of: Callable[[Mapping[str, Any]], float | None]
+    text: Callable[[float], str]
+    scale: float = 1.0
+    linear: float = 0.0
+
+
+def _params_axis(points: Sequence[Point], key: str, counted: str) -> Axis:
+    unit, scale = unit_of(max(p.figures[key] for p in points if key in p.figures))
+    name = f"Activated params per token ({unit}; {counted})"
+    return Axis(name, lambda figures: figures.get(key), params, scale)
+
+
+def _axis(points: Sequence[Point], accounting: str) -> Axis:
+    if accounting == "forwards":
+        return Axis(
+            "LLM forwards per token (%)", lambda figures: figures.get("llm_forwards_per_token"),
+            lambda share: f"{100 * share:.1f}%", 100.0, linear=1.0,
+        )  # fmt: skip
+    if accounting == "time":
+        return Axis("Time per token (ms, of all answers together)", _seconds,
+                    lambda seconds: f"{1000 * seconds:.2f} ms", 1000.0)  # fmt: skip
+    if accounting == "published":
+        return _params_axis(points, "avg_params_published_b", "as the paper counts")
+    return _params_axis(points, "avg_params_b", "drafts and router included")
+
+
+def _seconds(figures: Mapping[str, Any]) -> float | None:
+    rate = figures.get("tokens_per_s")
+    return 1 / rate if rate else None
+
+
 def pareto_figure(
     points: Sequence[Point],
     accounting: str = "inclusive",
@@ -46,22 +85,23 @@ def pareto_figure(
 ) -> Figure:
     """Draw the systems of one pair on one benchmark.
 
-    x: average activated params per token (``accounting`` inclusive or published); y: accuracy in
-    percent with its 95% interval. A router measured at several thresholds is a line with each
-    threshold beside its point. The dashed line is what answering each problem with the SLM or the
-    LLM at random would reach. ``styles``: the look of each router, by its series.
+    x: average activated params per token (``accounting`` inclusive or published), LLM forwards per
+    token (forwards), or the measured time of a token (time), in which the systems that have it are
+    shown; y: accuracy in percent with its 95% interval. A router measured at several thresholds is
+    a line with each threshold beside its point. The dashed line is what answering each problem with
+    the SLM or the LLM at random would reach. ``styles``: the look of each router, by its series.
     """
-    key = "avg_params_b" if accounting == "inclusive" else "avg_params_published_b"
-    points = [p for p in points if key in p.figures]
-    unit, scale = unit_of(max(point.figures[key] for point in points))
+    axis = _axis(points, accounting)
+    at = {id(p): x * axis.scale for p in points if (x := axis.of(p.figures)) is not None}
+    points = [p for p in points if id(p) in at]
     made, (axes,) = figure(height=4.0)
     spots: list[Spot] = []
     styles = styles or looks(p.series for p in points if p.system == "routed")
     for name in dict.fromkeys(p.series for p in points):
-        group = sorted((p for p in points if p.series == name), key=lambda p: p.figures[key])
+        group = sorted((p for p in points if p.series == name), key=lambda p: at[id(p)])
         routed = group[0].system == "routed"
         color, marker = styles[name] if routed else _single(group[0])
-        here = [_spot(p, p.figures[key] * scale, scale, color) for p in group]
+        here = [_spot(p, at[id(p)], axis, color) for p in group]
         errors = np.array([[s.y - s.low for s in here], [s.high - s.y for s in here]])
         label = BOUNDS.get(name, name if len(here) > 1 else group[0].label)
         drawn = axes.errorbar(
@@ -72,20 +112,21 @@ def pareto_figure(
         for part in drawn.get_children():
             part.set_gid(f"series:{name}")
         spots += here
-    counted = "drafts and router included" if accounting == "inclusive" else "as the paper counts"
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if axis.linear:
+        axes.set_xscale("symlog", linthresh=axis.linear)
+        axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100])
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"Activated params per token ({unit}; {counted})")
+    axes.set_xlabel(axis.name)
     axes.set_ylabel("Accuracy (%)")
     axes.set_title(f"{points[0].pair} on {points[0].benchmark}", fontsize=11)
     axes.margins(x=0.16, y=0.14)
     ends = {p.system: p for p in points if p.system in ("slm", "llm")}
     if len(ends) == 2:
-        (x, y), (right, top) = (
-            (p.figures[key] * scale, 100 * p.figures["accuracy"]) for p in ends.values()
-        )
+        (x, y), (right, top) = ((at[id(p)], 100 * p.figures["accuracy"]) for p in ends.values())
         along = np.linspace(0, 1, 80)
         axes.plot(x + (right - x) * along, y + (top - y) * along, color="0.6", ls="--", lw=1,
                   zorder=1, label=CHORD)  # fmt: skip
@@ -95,10 +136,10 @@ def pareto_figure(
     return made
 
 
-def _spot(point: Point, x: float, scale: float, color: str) -> Spot:
+def _spot(point: Point, x: float, axis: Axis, color: str) -> Spot:
     low, high = point.interval
     routed = point.system == "routed"
-    label = _threshold(point) if routed else f"{shown(point.label)}\n{params(x / scale)}"
+    label = _threshold(point) if routed else f"{shown(point.label)}\n{axis.text(x / axis.scale)}"
     return Spot(label, x, 100 * point.figures["accuracy"], 100 * low, 100 * high, color)
 
 

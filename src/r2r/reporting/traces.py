@@ -29,7 +29,8 @@ LEGEND = (
 LLM_STYLE, DRAFT_STYLE = "bold black on yellow", "dim strike"
 COLOURS = Text.assemble(
     ("highlighted", LLM_STYLE), " was written by the LLM; before it, ", ("struck", DRAFT_STYLE),
-    ", stands the token of the SLM that it replaced.",
+    f", stands the token of the SLM that it replaced, behind {CUT} what the SLM had written after "
+    "that, and lost.",
 )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ function column(name, answer) {
   answer.pieces.forEach((piece, index) => {
     const llm = answer.llm[index] === "1";
     const replaced = llm && index in answer.drafts && answer.drafts[index] !== piece;
-    const span = make("span", "t" + (llm ? " llm" : "") + (replaced ? " replaced" : ""), piece);
+    const span = make("span", "t" + (llm ? " llm" : "") + (replaced ? " replaced" : "") + (replaced && answer.drafts[index].includes("✂") ? " cut" : ""), piece);
     if (llm) {
       span.tabIndex = 0;
       span.setAttribute("role", "note");
