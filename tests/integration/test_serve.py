@@ -109,6 +109,52 @@ def test_many_clients_of_which_a_third_leaves(url):
     assert result["requests"]["answered"] >= 16 and result["requests"]["left"] >= 4
 
 
+EDGES = {
+    "temperature": [0, -0.0, 5e-324, 1e-308, 1e-6, 2, -5e-324, 2.0001, 1e308, 10**400],
+    "top_p": [5e-324, 1e-308, 1, 0, 1.0001, -1],
+    "min_p": [0, 5e-324, 1], "top_k": [-1, 0, 1, -2, 2**63],
+    "max_tokens": [1, 0, -1, 10**9, 2**63, 2**200], "n": [1, 4, 0, 128, 129, 2**63],
+    "seed": [0, -(2**63), 2**63 - 1, 2**63, -(2**200)], "best_of": [1, 2],
+    "threshold": [0, 5e-324, 1, 1.0001, 1e308, -5e-324],
+    "stop": ["\0", "\ufffd", " ", "a" * 1000, "a" * 1001, "", [], ["a"] * 4, ["a"] * 5],
+    "ignore_eos": [True, False, 1], "stream": [True, False, 0], "return_trace": [True, None],
+    "system": ["routed", "slm", "llm", "", "mid"],
+    "messages": [[], [{"role": "user", "content": ""}], [{"role": "user", "content": "a " * 4000}]],
+}  # fmt: skip
+ASKED = {"model": "nano", "messages": [{"role": "user", "content": "What is 1+2?"}]}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_the_edge_of_a_field_no_other_request_is_touched(url, name):
+    async def every():
+        kind = {"content-type": "application/json"}
+        async with httpx.AsyncClient(base_url=url, timeout=120, headers=kind) as client:
+
+            async def answer(**fields):
+                body = {**ASKED, "max_tokens": 6, **fields}
+                return await client.post("/v1/chat/completions", content=json.dumps(body))
+
+            good = {"temperature": 0, "max_tokens": 12}
+            alone = await answer(**good)
+            asked = [answer(**{"temperature": 1, name: value}) for value in EDGES[name]]
+            return alone, await asyncio.gather(*asked, *(answer(**good) for _ in range(4)))
+
+    def said(response):
+        assert response.status_code == 200, response.text
+        return response.json()["choices"][0]["message"]
+
+    alone, ended = asyncio.run(every())
+    edges, beside = ended[:-4], ended[-4:]
+    assert [said(response) for response in beside] == [said(alone)] * 4
+    statuses = [response.status_code for response in edges]
+    assert set(statuses) <= {200, 400, 429} and 200 in statuses, statuses
+    for response in edges:
+        if response.status_code != 200:
+            told = response.json()["error"]["message"]
+            assert "\n" not in told and "Traceback" not in told and "engine failed" not in told
+    until(lambda: at_rest(url))
+
+
 def test_a_conversation_and_a_role_the_template_refuses(url):
     path = f"{url}/v1/chat/completions"
     turns = [("user", "hi"), ("assistant", "yes"), ("user", "go on")]
