@@ -256,16 +256,15 @@ def test_lm_evals_own_command_line(undisturbed):
     assert found["llm_share,none"] == 0
 
 
-def test_a_judge_beside_the_pair_that_cannot_be_understood_is_told_of(tmp_path):
+def test_a_judge_that_cannot_tell_control_pairs_apart_is_refused(tmp_path):
     judge = tmp_path / "judge"
     shutil.copytree(NANO / "llm", judge, ignore=shutil.ignore_patterns("*.safetensors"))
     config = AutoConfig.from_pretrained(judge, max_position_embeddings=4096)
     AutoModelForCausalLM.from_config(config).save_pretrained(judge)
-    screen = run(
+    refused = start(
         tmp_path, "stages=[label]", "labeler=judge", f"labeler.judge.path={judge}",
         "labeler.prompts.limit=4",
     )  # fmt: skip
-    (labels,) = (tmp_path / "artifacts" / "labels").iterdir()
-    unread = json.loads((labels / "manifest.json").read_text())["counts"]["unverified"]
-    assert unread > 0
-    assert f"{unread} differing tokens have no label: no readable verdict" in screen
+    line = refused.communicate(timeout=500)[1].splitlines()[-1]
+    assert refused.returncode
+    assert "labeler.judge must tell wording from content" in line and "got 0.00: 0 of 12" in line

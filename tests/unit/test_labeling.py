@@ -8,11 +8,12 @@ from toy import CLOSE, END, GO, THINK, TOP, ToyEngine, decode, ids
 
 from r2r.config import LabelerConfig, PromptsConfig
 from r2r.errors import ConfigError
+from r2r.labeling.continuations import CONTEXT_STEP, Fork, compare
 from r2r.labeling.dataset import Labels
 from r2r.labeling.flow import SILENT, label_queries
 from r2r.labeling.labeler import QueryLabeler
 from r2r.labeling.prompts import read_queries
-from r2r.labeling.respond import Query
+from r2r.labeling.respond import Query, Response
 from r2r.labeling.rules import PathFollowing
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.shards import assign_splits
@@ -80,14 +81,14 @@ def labeler(
     )
 
 
-def run(made, asked, folder, progress=SILENT):
-    work = label_queries(asked, folder, made.each, made.config, made.sentences, progress)
+def run(made, asked, folder, progress=SILENT, proof=None):
+    work = label_queries(asked, folder, made.each, made.config, made.sentences, progress, proof)
     asyncio.run(work)
     return read_json(folder / MANIFEST)
 
 
-def label(folder, count=10, progress=SILENT, **options):
-    return run(labeler(**options), queries(count), folder, progress)
+def label(folder, count=10, progress=SILENT, proof=None, **options):
+    return run(labeler(**options), queries(count), folder, progress, proof)
 
 
 def column(labels, name):
@@ -286,3 +287,17 @@ def test_queries_from_a_hub_dataset(tmp_path):
     assert found == [("x0", "0?"), ("x1", "1?")]
     with pytest.raises(ConfigError, match=r"labeler\.prompts\.dataset must be .*'validation'"):
         read_queries(PromptsConfig(dataset=str(folder), split="validation"))
+
+
+def test_what_a_verifier_is_shown_begins_alike_for_neighbours():
+    tokens = [ids("1")[0]] * 4 * CONTEXT_STEP
+    sentences = labeler().sentences
+    response = Response(Query("q", ids("<ask>", "<go>"), "?"), 0, tokens)
+
+    def shown(start):
+        fork = Fork(response, start, tokens[0], start, tail=[tokens[0]])
+        return len(compare(fork, sentences).context)
+
+    step = CONTEXT_STEP
+    assert [shown(at) for at in (0, 9, step, 2 * step - 1)] == [0, 9, step, 2 * step - 1]
+    assert [shown(at) for at in (2 * step, 3 * step - 1, 3 * step)] == [step, 2 * step - 1, step]

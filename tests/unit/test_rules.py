@@ -1,6 +1,8 @@
 """What every labelling rule keeps to, and what those that judge no sentences find."""
 
+import asyncio
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -9,19 +11,23 @@ import pytest
 from test_labeling import EQUIVALENCE, PLAN, column, label, labeler, plan
 from test_labeling_flow import Cut, cut_at
 from test_on_ray import on_ray, workers_find_the_tests  # noqa: F401  # a fixture
+from tiny import NANO
 from toy import ToyEngine, ids
 
+from r2r.config import RayConfig
 from r2r.errors import ConfigError
 from r2r.labeling.dataset import Labels
 from r2r.labeling.judge import JudgeVerifier
 from r2r.labeling.likelihood import Likelihood
+from r2r.labeling.on_ray import OnRay
 from r2r.labeling.outcome import Outcome
 from r2r.labeling.report import write_report
 from r2r.labeling.rules import PathFollowing
 from r2r.records import folder_hash
 from r2r.stages.check_rule import check_rule
 from r2r.stages.compose import compose
-from r2r.stages.rules import RULES
+from r2r.stages.rules import RULES, verifier
+from r2r.stages.workbench import Workbench
 
 CONF = Path(__file__).parents[2] / "conf/labeler"
 COMMANDS = {"judge": ["labeler.judge.url=http://127.0.0.1:1/v1", "labeler.judge.model=a"]}
@@ -126,6 +132,60 @@ def test_sessions_are_given_back_and_each_mismatch_is_shown(name, tmp_path):
     examples = manifest["report"]["examples"]
     assert all("«" in each["slm"] for kind in examples.values() for each in kind)
     assert {kind for kind, found in examples.items() if found} == {"neutral", "divergent"}
+
+
+@pytest.mark.slow
+def test_a_worker_has_the_judge_tried(tmp_path):
+    pytest.importorskip("ray")
+    tried = OnRay(labeler, RayConfig(workers=1)).prove(partial(proof_of, MADE["judge"]))
+    assert asyncio.run(tried).score == 0.75  # by digits alone: a changed operation may have none
+
+
+def proof_of(rule):
+    return asyncio.run(rule(None).prove())
+
+
+# Judges.
+
+
+@pytest.fixture
+def nano_judge(monkeypatch, tmp_path):
+    """A judge that is the nano pair's LLM, and what was loaded."""
+    loaded, load = [], Workbench.load
+
+    def seen(self, model, key):
+        loaded.append(key)
+        return load(self, model, key)
+
+    monkeypatch.setattr(Workbench, "load", seen)
+    shutil.copytree(NANO / "llm", tmp_path / "judge")
+    paths = [f"labeler.judge.path={tmp_path / 'judge'}", f"outputs={tmp_path}"]
+    config, router = compose(["labeler=judge", *paths, "engine.max_batch=2"])
+    bench = Workbench(config, router)
+    return bench, verifier(bench).judge, loaded
+
+
+def test_a_judge_that_is_one_of_the_pair_is_not_loaded_again(nano_judge):
+    bench, _, loaded = nano_judge
+    bench.engine("llm")
+    assert loaded == ["pair.llm"]
+
+
+def test_what_a_judge_has_read_already_it_reads_no_more_and_says_the_same(nano_judge):
+    _, judge, _ = nano_judge
+    runner, fed = judge.engine.runner, []
+    hidden = runner.hidden
+
+    def counted(ids, layout):
+        fed.append(len(ids))
+        return hidden(ids, layout)
+
+    runner.hidden = counted
+    prompts = [f"What is {'1+' * 60}1? Draft A: 2{n}+3={n}. Draft B: {n}." for n in range(6)]
+    together = asyncio.run(judge.ask(prompts))
+    once, fed[:] = sum(fed), []
+    assert [asyncio.run(judge.ask([prompt]))[0] for prompt in prompts] == together
+    assert once < 0.5 * sum(fed)
 
 
 # Likelihood.

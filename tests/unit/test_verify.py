@@ -3,6 +3,7 @@ import json
 import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,22 +238,68 @@ def test_settings_are_checked_before_anything_is_asked(options, key, monkeypatch
         HttpJudge(JudgeConfig(**{"url": "http://127.0.0.1:1/v1", "model": "judge", **options}))
 
 
+class Letters:
+    """A tokenizer with a token for each letter."""
+
+    def apply_chat_template(self, messages, **options):
+        return f"[{messages[0]['content']}]"
+
+    def __call__(self, text, add_special_tokens):
+        assert not add_special_tokens
+        return SimpleNamespace(input_ids=[ord(c) for c in text])
+
+    def decode(self, tokens, skip_special_tokens):
+        return "".join(map(chr, tokens))
+
+
+class Sessions:
+    """Says neutral; knows how much of each text its session has not seen yet."""
+
+    def __init__(self):
+        self.texts, self.new = {}, []
+
+    def new_session(self):
+        self.texts[len(self.texts)] = []
+        return len(self.texts) - 1
+
+    def release(self, session):
+        self.texts[session] = None
+
+    async def decode(self, request):
+        assert request.budget == 16 and request.prompt[0] == ord("[")
+        kept = self.texts[request.session]
+        pairs = zip(kept, request.prompt, strict=False)
+        seen = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self.new.append(len(request.prompt) - seen)
+        await asyncio.sleep(0)
+        self.texts[request.session] = request.prompt
+        return Decoded([ord(c) for c in "neutral"], "eos")
+
+
 def test_a_local_judge_answers_through_its_chat_template():
-    class Tokenizer:
-        def apply_chat_template(self, messages, **options):
-            return f"[{messages[0]['content']}]"
-
-        def __call__(self, text, add_special_tokens):
-            assert not add_special_tokens
-            return SimpleNamespace(input_ids=[ord(c) for c in text])
-
-        def decode(self, tokens, skip_special_tokens):
-            return "".join(map(chr, tokens))
-
-    class Engine:
-        async def decode(self, request):
-            assert request.budget == 16 and request.prompt[0] == ord("[")
-            return Decoded([ord(c) for c in "neutral"], "eos")
-
-    verifier = JudgeVerifier(EngineJudge(Engine(), Tokenizer()))
+    verifier = JudgeVerifier(EngineJudge(Sessions(), Letters()))
     assert verify(verifier, sentences("a", "b")) == ["neutral"]
+
+
+def test_a_local_judge_reads_what_the_mismatches_of_a_query_share_once():
+    def drafts(context):
+        return Comparison("How many? " * 40, context, "So ", "1", " in all.", "2", " in all.")
+
+    engine = Sessions()
+    judge = JudgeVerifier(EngineJudge(engine, Letters()))
+
+    async def both():
+        longer = "It is so. " * 30
+        one = judge.verify([drafts(longer), drafts(longer * 2)])
+        return await asyncio.gather(one, judge.verify([drafts("Else. ")]))
+
+    asyncio.run(both())
+    drafts_alone = (
+        len("1» in all.\n\nDraft B goes on:\nSo «2» in all.\n\nReply with one word.") + 30
+    )
+    whole = [new for new in engine.new if new > 900]
+    assert len(engine.new) == 6 and len(whole) == 2  # the first of each query
+    others = sorted(new for new in engine.new if new <= 900)
+    assert others[-1] < 300 + 100 + drafts_alone  # what was written between two mismatches
+    assert others[:-1] == [others[0]] * 3 and others[0] <= drafts_alone
+    assert set(engine.texts.values()) == {None}

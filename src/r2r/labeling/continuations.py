@@ -16,7 +16,9 @@ from r2r.labeling.verify import Comparison
 
 CONTINUATIONS_VERSION = 1  # what the LLM writes after a fork, and the sentences compared
 CONTINUATIONS_AT_ONCE = 64  # of one response; each holds a copy of its token ids
-CONTEXT_TOKENS = 1024  # of the answer before the sentence: what a verifier is shown
+# Of the answer before a sentence a verifier is shown at most two steps, from the start of one: so
+# what it is shown for neighbouring mismatches begins alike.
+CONTEXT_STEP = 512  # tokens
 
 
 @dataclass(slots=True)
@@ -104,10 +106,14 @@ def compare(fork: Fork, sentences: Sentences) -> Comparison:
     llm, llm_rest = parts(answer[at : sentences.end(answer, start, at)])
     return Comparison(
         question=fork.response.query.question,
-        context=sentences.text(answer[max(0, start - CONTEXT_TOKENS) : start]),
+        context=sentences.text(answer[_shown_from(start) : start]),
         before=before,
         slm=slm,
         slm_rest=slm_rest,
         llm=llm,
         llm_rest=llm_rest,
     )
+
+
+def _shown_from(start: int) -> int:
+    return max(0, start // CONTEXT_STEP - 1) * CONTEXT_STEP

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from r2r.config import LabelerConfig
 from r2r.journal import Journal
+from r2r.labeling.controls import Proof
 from r2r.labeling.dataset import room_on_disk
 from r2r.labeling.finished import Facts, Finished
 from r2r.labeling.respond import Query
@@ -53,11 +54,13 @@ async def label_queries(
     config: LabelerConfig,
     sentences: Sentences,
     progress: Progress = SILENT,
+    proof: Proof | None = None,
 ) -> None:
     """Have ``execute`` label the queries that ``folder`` lacks; its manifest is written last.
 
     A query that is done lies in the folder's journal until its shard is; whatever ends a run, the
     next one goes on with what was under way, and ends with the same dataset, as does any executor.
+    ``proof``: how the rule did on the control pairs, for the manifest.
     Raises ConfigError where the disk is full, or the judge fails.
     """
     shards = cut(queries, config)
@@ -69,7 +72,7 @@ async def label_queries(
             flow = _Flow(shards, folder, journal, progress)
             await execute(await flow.resume(), flow.keep, progress)
             journal.remove()
-        write_summary(folder, [shard.name for shard in shards], sentences, config.verifier)
+        write_summary(folder, [shard.name for shard in shards], sentences, config.verifier, proof)
 
 
 class _Flow:

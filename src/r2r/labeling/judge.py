@@ -15,17 +15,20 @@ from r2r.config import JudgeConfig
 from r2r.engines.base import Engine, Request
 from r2r.errors import ConfigError, must_be
 from r2r.labeling.concurrent import Shared
+from r2r.labeling.controls import KINDS
 from r2r.labeling.verify import Comparison, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-JUDGE_VERSION = 1  # what a judge is asked, and how its replies are read
+JUDGE_VERSION = 2  # what a judge is asked, and how its replies are read
 ANSWER_TOKENS = 16
-ENGINE_CONCURRENCY = 64
+# What differs comes last: a judge keeps what it has read of a query's other mismatches.
 PROMPT = """\
-Two drafts of one worked solution are the same up to a marked place, «like this», and then go on \
-in their own words.
+You compare two drafts of one worked solution. They are the same up to a marked place, «like \
+this», and then go on in their own words. Does it matter which draft is kept? It does not where \
+both say the same thing in other words: then reply neutral. It does where they differ in a number, \
+an operation, a fact, a claim, the next step taken or the conclusion reached: then reply divergent.
 
 Question:
 {question}
@@ -39,9 +42,6 @@ Draft A goes on:
 Draft B goes on:
 {b}
 
-Does it matter which draft is kept? It does not where both say the same thing in other words: \
-then reply neutral. It does where they differ in a number, an operation, a fact, a claim, the \
-next step taken or the conclusion reached: then reply divergent.
 Reply with one word, neutral or divergent."""
 
 
@@ -58,6 +58,8 @@ class JudgeVerifier:
     Neutral only where both replies say so; where they differ the verdict is ``disputed``; where
     one cannot be read it is ``unverified``.
     """
+
+    controls = KINDS
 
     def __init__(self, judge: Judge):
         self.judge = judge
@@ -92,16 +94,23 @@ def _agree(first: Verdict, second: Verdict) -> Verdict:
 
 
 class EngineJudge:
-    """A judge in this process: ``engine`` runs the model that ``tokenizer`` belongs to."""
+    """A judge in this process: ``engine`` runs the model that ``tokenizer`` belongs to.
+
+    The prompts of a call are asked one after the other in one session, which keeps what two of them
+    begin with; many calls may be under way at once.
+    """
 
     def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase):
         self.engine, self.tokenizer = engine, tokenizer
-        self.shared = Shared(ENGINE_CONCURRENCY)
 
     async def ask(self, prompts: Iterable[str]) -> list[str]:
-        return await self.shared.map(prompts, self._ask_one)
+        session = self.engine.new_session()
+        try:
+            return [await self._ask_one(prompt, session) for prompt in prompts]
+        finally:
+            self.engine.release(session)
 
-    async def _ask_one(self, prompt: str) -> str:
+    async def _ask_one(self, prompt: str, session: int) -> str:
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
             tokenize=False,
@@ -109,7 +118,7 @@ class EngineJudge:
             enable_thinking=False,  # a judge has no tokens to think in
         )
         tokens = self.tokenizer(str(text), add_special_tokens=False).input_ids
-        decoded = await self.engine.decode(Request(tokens, [], ANSWER_TOKENS))
+        decoded = await self.engine.decode(Request(tokens, [], ANSWER_TOKENS, session=session))
         return str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
 
 

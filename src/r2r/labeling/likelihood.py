@@ -24,6 +24,9 @@ class Likelihood:
     def __init__(self, *, bound: float):
         self.bound = bound
 
+    async def prove(self) -> None:
+        return None
+
     async def verdicts(self, forks: Sequence[Fork], held: Held) -> list[Verdict]:
         held.release()  # read anew: what was written in company may differ in its last bits
         response, first = forks[0].response, min(fork.position for fork in forks)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from r2r.config import RayConfig
 from r2r.errors import ConfigError, EngineFailed, must_be
+from r2r.labeling.controls import Proof
 from r2r.labeling.finished import Finished
 from r2r.labeling.flow import Asked, Keep, Progress
 
@@ -35,6 +36,9 @@ class Worker:
         """Get the labeler ready; how many queries it takes at once."""
         self.labeler = await asyncio.to_thread(make)
         return self.labeler.in_flight
+
+    async def prove(self, prove: Callable[[], Proof | None]) -> Proof | None:
+        return await asyncio.to_thread(prove)
 
     async def label(self, asked: Asked) -> bytes:
         return (await self.labeler.label(asked)).to_bytes()
@@ -68,8 +72,23 @@ class OnRay:
         finally:
             ray.shutdown()  # and with it the actors
 
+    async def prove(self, prove: Callable[[], Proof | None]) -> Proof | None:
+        """``prove()`` in a worker. Raises ConfigError as ``each`` does."""
+        ray = _ray()
+        _connect(ray, self.config.address)
+        try:
+            _workers(ray, self.config)  # there is room for one
+            return await _future(self._actors(ray).remote().prove.remote(prove))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            ray.shutdown()
+
+    def _actors(self, ray: Any) -> Any:
+        return ray.remote(num_cpus=self.config.cpus, num_gpus=self.config.gpus)(Worker)
+
     async def _each(self, ray: Any, asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
-        actors = ray.remote(num_cpus=self.config.cpus, num_gpus=self.config.gpus)(Worker)
+        actors = self._actors(ray)
         workers = min(_workers(ray, self.config), len(asked))
         share = math.ceil(len(asked) / workers)  # the first to be ready leaves the others theirs
         todo, lost, left = deque(asked), Counter[str](), len(asked)

@@ -53,6 +53,9 @@ class Outcome:
         self.finals, self.sentences = finals, sentences
         self.per_query, self.seed, self.max_new_tokens = per_query, seed, max_new_tokens
 
+    async def prove(self) -> None:
+        return None
+
     async def verdicts(self, forks: Sequence[Fork], held: Held) -> list[Verdict]:
         for fork in forks:
             fork.tail = [fork.token]

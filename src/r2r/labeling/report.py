@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from r2r.labeling.controls import Proof
 from r2r.labeling.finished import KINDS
 from r2r.records import MANIFEST, read_json, whole_file
 
@@ -102,6 +103,8 @@ def markdown(manifest: dict[str, Any], agreements: Sequence[Agreement]) -> str:
         + (f", {unsampled:,} of the differing ones not sampled" if unsampled else "")
         + f". Responses left out: {dropped or 'none'}.",
     ]
+    if controls := manifest.get("controls"):
+        lines += [f"Before it labelled, the rule judged {Proof.from_json(controls)} right."]
     ratio = _entropy_ratio(counts, report["mean_entropy"])
     if ratio is not None:
         lines += [f"Divergent tokens have {ratio:.1f} times the mean entropy of all others."]

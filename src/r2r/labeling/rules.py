@@ -8,6 +8,7 @@ from typing import Protocol
 
 from r2r.engines.base import Engine
 from r2r.labeling.continuations import Fork, compare, follow
+from r2r.labeling.controls import Proof, prove
 from r2r.labeling.respond import OnTokens
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Verdict, Verifier
@@ -47,6 +48,10 @@ class Rule(Protocol):
         """
         ...
 
+    async def prove(self) -> Proof | None:
+        """How it does on pairs of known verdict; None for a rule that reads no sentences."""
+        ...
+
 
 class PathFollowing:
     """Algorithm 1 of the R2R paper: the LLM goes on from the SLM's token to the end of the
@@ -54,6 +59,9 @@ class PathFollowing:
 
     def __init__(self, verifier: Verifier, sentences: Sentences):
         self.verifier, self.sentences = verifier, sentences
+
+    async def prove(self) -> Proof:
+        return await prove(self.verifier, self.verifier.controls)
 
     async def verdicts(self, forks: Sequence[Fork], held: Held) -> list[Verdict]:
         await follow(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from r2r.labeling.controls import Proof
 from r2r.labeling.dataset import SPLITS, usable_rows
 from r2r.labeling.finished import EXAMPLES, KINDS
 from r2r.labeling.sentences import Sentences
@@ -16,10 +17,17 @@ from r2r.labeling.shards import lowest
 from r2r.records import MANIFEST, file_hash, read_json, write_json
 
 
-def write_summary(folder: Path, shards: Sequence[str], sentences: Sentences, verifier: str) -> None:
+def write_summary(
+    folder: Path,
+    shards: Sequence[str],
+    sentences: Sentences,
+    verifier: str,
+    proof: Proof | None = None,
+) -> None:
     """Write the dataset's manifest, from the finished shards of ``folder``; one in memory a time.
 
-    Entropies are in nats, over the top-k logits. The examples are a fixed random sample.
+    ``proof``: how the verifier did on the control pairs. Entropies are in nats, over the top-k
+    logits. The examples are a fixed random sample.
     """
     entries: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
@@ -54,6 +62,7 @@ def write_summary(folder: Path, shards: Sequence[str], sentences: Sentences, ver
     common = sorted(divergent.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]
     manifest = {
         "verifier": verifier,
+        "controls": proof and proof.to_json(),
         "queries": sum(split["queries"] for split in splits.values()),
         "dropped": dict(dropped),
         "counts": dict(counts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -54,6 +54,11 @@ def _mark(token: str) -> str:
 
 
 class Verifier(Protocol):
+    @property
+    def controls(self) -> Sequence[str]:
+        """The kinds of control pairs (``controls.KINDS``) that it is to judge right."""
+        ...
+
     async def verify(self, comparisons: Iterable[Comparison]) -> list[Verdict]:
         """One verdict for each comparison of a query, in order; the iterable is read as the work
         goes on. Many queries are verified at once: how many questions are asked at a time is the
@@ -68,6 +73,7 @@ class EquivalenceVerifier:
     white space and the punctuation that ends a sentence dropped.
     """
 
+    controls = ("identical", "number", "operation")  # wordings it knows are those of its tables
     PIECES = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*|_|[^\w\s]")
     END = re.compile(r"[.!?。！？]+(?=\s|$)")
 

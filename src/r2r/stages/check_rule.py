@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from r2r.config import Config
-from r2r.errors import must_be
+from typing import TYPE_CHECKING
+
+from r2r.config import Config, LabelerConfig
+from r2r.errors import ConfigError, must_be
+from r2r.stages.screen import say
+
+if TYPE_CHECKING:
+    from r2r.labeling.controls import Proof
 
 SENTENCES = ("equivalence", "judge")  # rules that compare two sentences
 SETTINGS = {"likelihood": ("bound",), "outcome": ("per_query", "seed")}
@@ -29,3 +35,24 @@ def check_rule(config: Config) -> None:
         from r2r.evaluation.finals import check_finals
 
         check_finals(config.benchmark)
+
+
+def check_proof(proof: Proof | None, config: LabelerConfig) -> None:
+    """Say how the rule did on the control pairs. Raises ConfigError where it cannot tell them
+    apart: its labels would say nothing."""
+    if proof is None:
+        return
+    from r2r.labeling.controls import LEAST
+
+    if proof.score >= LEAST:
+        say("label", f"{config.verifier}: {proof} right")
+        return
+    needless = "labeler=likelihood or labeler=outcome, which ask nobody"
+    key, other = {
+        "equivalence": ("labeler.synonyms and labeler.ignored", "the shipped tables"),
+        "judge": ("labeler.judge", "a larger judge"),
+    }[config.verifier]
+    raise ConfigError(
+        f"{key} must tell wording from content (score {LEAST} or more), got {proof.score:.2f}:"
+        f" {proof} right; take {other}, or {needless}"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +13,20 @@ from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
+from r2r.stages.check_rule import check_proof
 from r2r.stages.outlook import tell_labels
-from r2r.stages.rules import rule, sentences, tasks_asked, think
+from r2r.stages.rules import judges_here, rule, sentences, tasks_asked, think
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
+    from r2r.labeling.controls import Proof
     from r2r.labeling.dataset import Labels
     from r2r.labeling.flow import Asked, Execute, Keep, Progress
     from r2r.labeling.labeler import QueryLabeler
     from r2r.labeling.respond import Query
+    from r2r.labeling.rules import Rule
 
 KINDS = ("identical", "neutral", "divergent")
 UNLABELLED = {
@@ -89,24 +92,32 @@ def _label(bench: Workbench, folder: Path) -> None:
         from r2r.labeling.flow import label_queries
         from r2r.stages.labelled import Labelled
 
-        asked, execute = queries(bench), _execute(bench)
+        asked, (execute, prove) = queries(bench), _executor(bench)
+        shown.doing = "the rule is tried on control pairs"
+        proof = asyncio.run(prove())
+        check_proof(proof, config)
         shown.expect(len(asked), width=in_flight(bench))
         shown.doing = ""
-        progress = Labelled(shown, config.max_new_tokens)
-        asyncio.run(label_queries(asked, folder, execute, config, sentences(bench), progress))
+        progress = Labelled(shown, config)
+        work = label_queries(asked, folder, execute, config, sentences(bench), progress, proof)
+        asyncio.run(work)
 
 
-def _execute(bench: Workbench) -> Execute:
-    """Says what is left to be labelled, and has it done."""
+def _executor(bench: Workbench) -> tuple[Execute, Callable[[], Awaitable[Proof | None]]]:
+    """What says how much is left to be labelled, and labels it; and what has the rule judge the
+    control pairs before."""
     config = bench.config.labeler
     if config.executor == "serial":
         labeler = make_labeler(bench)
-        execute, engines = labeler.each, (labeler.llm, labeler.slm)
+        execute, engines, prove = labeler.each, (labeler.llm, labeler.slm), labeler.rule.prove
     else:
         from r2r.labeling.on_ray import OnRay
 
-        made = partial(_labeler_of_worker, bench.config, bench.router_name)
-        execute, engines = OnRay(made, config.ray).each, ()
+        described = bench.config, bench.router_name
+        on_ray = OnRay(partial(_labeler_of_worker, *described), config.ray)
+        execute, engines = on_ray.each, ()
+        in_worker = partial(on_ray.prove, partial(_proof_of_worker, *described))
+        prove = in_worker if judges_here(config) else rule(bench).prove
 
     async def foretold(asked: Sequence[Asked], keep: Keep, progress: Progress) -> None:
         if asked:
@@ -115,7 +126,19 @@ def _execute(bench: Workbench) -> Execute:
             await tell_labels(engines, read, longest, in_flight(bench))
         await execute(asked, keep, progress)
 
-    return foretold
+    return foretold, prove
+
+
+def _proof_of_worker(config: Config, router_name: str) -> Proof | None:
+    """In a process of its own, which loads what the rule needs, and nothing else."""
+    bench = Workbench(config, router_name)
+    made = rule(bench)
+    bench.ready()
+    return asyncio.run(_proof(made))
+
+
+async def _proof(made: Rule) -> Proof | None:
+    return await made.prove()
 
 
 def _labeler_of_worker(config: Config, router_name: str) -> QueryLabeler:

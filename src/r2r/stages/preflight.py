@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from r2r.config import ModelConfig
 from r2r.errors import must_be
-from r2r.pairs import shape_of
+from r2r.pairs import load_config, shape_of
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.stages.aims import check_target
 from r2r.stages.check_rule import check_rule
 from r2r.stages.room import check_room
+from r2r.stages.rules import judges_here
 from r2r.stages.screen import say
 from r2r.stages.sharing import check_policy
 from r2r.stages.workbench import Workbench
@@ -83,7 +84,9 @@ def _check_exact(bench: Workbench) -> None:
     for name, shape in bench.pair.shapes.items():
         check_exact(shape, bench.pair.keys[name], bench.pair.context_length)
     labeler = bench.config.labeler
-    own = labeler.judge.path if not labeler.judge.url else None
-    if "label" in bench.config.stages and labeler.verifier == "judge" and own:
-        shape = shape_of(ModelConfig(path=own), "labeler.judge")
-        check_exact(shape, "labeler.judge", bench.pair.context_length)
+    if "label" in bench.config.stages and judges_here(labeler):
+        judge, key = ModelConfig(path=str(labeler.judge.path)), "labeler.judge"
+        longest = getattr(
+            load_config(judge, key).get_text_config(), "max_position_embeddings", None
+        )
+        check_exact(shape_of(judge, key), key, longest or bench.pair.context_length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from r2r.config import ModelConfig
+from r2r.config import LabelerConfig, ModelConfig
 from r2r.stages.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -114,11 +114,18 @@ def verifier(bench: Workbench) -> Verifier:
         return EquivalenceVerifier(synonyms=labeler.synonyms, ignored=labeler.ignored)
     from r2r.labeling.judge import EngineJudge, HttpJudge, JudgeVerifier
 
-    if labeler.judge.url or not labeler.judge.path:
+    if not judges_here(labeler):
         return JudgeVerifier(HttpJudge(labeler.judge))
     from r2r.pairs import load_tokenizer
 
-    model = ModelConfig(path=labeler.judge.path)
+    model = ModelConfig(path=str(labeler.judge.path))
     tokenizer = load_tokenizer(model, "labeler.judge")
-    engine = bench.judge_engine(model, "labeler.judge", tokenizer)
+    queries = labeler.in_flight or bench.config.engine.max_batch  # each has a session of its own
+    engine = bench.judge_engine(model, "labeler.judge", tokenizer, idle=queries)
     return JudgeVerifier(EngineJudge(engine, tokenizer))
+
+
+def judges_here(labeler: LabelerConfig) -> bool:
+    """Whether the rule loads a judge."""
+    judge = labeler.judge
+    return labeler.verifier == "judge" and bool(judge.path) and not judge.url

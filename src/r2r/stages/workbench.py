@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2r.config import Config, ModelConfig
+from r2r.config import Config, ModelConfig, ServerConfig
 from r2r.errors import ConfigError, must_be
 from r2r.pairs import (
     ModelPair,
     count_params_b,
     end_ids,
+    identity,
     load_model,
     load_skeleton,
     locate,
@@ -181,12 +182,21 @@ class Workbench:
             digest=router.digest if router else None,
         )
 
-    def judge_engine(self, model: ModelConfig, key: str, tokenizer: Any) -> Engine:
-        """An engine over a model outside the pair."""
+    def judge_engine(self, model: ModelConfig, key: str, tokenizer: Any, *, idle: int) -> Engine:
+        """An engine over a model outside the pair; one of the pair's is not loaded again.
+
+        ``idle``: as of ``engine``."""
+        settings = self.config.engine.sglang
+        same = identity(model, key)
+        for name in ("slm", "llm"):
+            if self.pair.identities[name] != same:
+                continue
+            if settings is None or _alike(settings.judge, getattr(settings, name)):
+                return self.engine(name, idle=idle)
         eos_ids, tokens = end_ids(model, key, tokenizer), token_count(tokenizer)
         if self.fleet is None:
             loaded = self.load(model, key)
-            return self._in_process(loaded, key, eos_ids, tokens, None, None, None)
+            return self._in_process(loaded, key, eos_ids, tokens, None, None, None, idle)
         where = locate(model, key)
         return self.fleet.engine("judge", where, eos_ids=eos_ids, tokens=tokens, route_id=None)
 
@@ -375,3 +385,8 @@ class Workbench:
         value = self.config.threshold
         if value != "auto" and value > highest:
             raise must_be("threshold", f"a number from 0 to {highest:g}, or auto", value)
+
+
+def _alike(judge: ServerConfig, other: ServerConfig) -> bool:
+    """Whether a judge computes as another server does, and has none of its own."""
+    return judge.url is None and (judge.dtype, judge.args) == (other.dtype, other.args)
