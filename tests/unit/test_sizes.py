@@ -9,7 +9,7 @@ from r2r.config import TrainerConfig
 from r2r.stages import train
 from r2r.stages.compose import compose
 from r2r.stages.workbench import Workbench
-from r2r.training import FEW, SHARE_OF_FEW
+from r2r.training import FEW, LEAST_OF_FEW, SHARE_OF_FEW
 from r2r.training.calibrate import calibrate
 from r2r.training.sizes import hidden_dims, sized_trainer
 
@@ -77,10 +77,15 @@ def scored(divergent, rows=2_000):
     return scores, labels
 
 
-def test_a_few_divergent_tokens_choose_no_recall():
-    scores, labels = scored(20)
+@pytest.mark.parametrize(("rows", "share"), [(2_000, LEAST_OF_FEW), (200, SHARE_OF_FEW * 0.1)])
+def test_a_few_divergent_tokens_choose_no_recall(rows, share):
+    scores, labels = scored(20, rows)
     threshold = calibrate(scores, labels, 1.0, None)
-    assert (scores >= threshold).mean() == pytest.approx(SHARE_OF_FEW * 20 / 2_000)
+    assert (scores >= threshold).mean() == pytest.approx(share, abs=1 / rows)
+
+
+def test_a_share_is_given_even_where_few_are_divergent():
+    scores, labels = scored(20)
     assert calibrate(scores, labels, 1.0, 0.2) == pytest.approx(0.4, abs=0.001)
 
 

@@ -12,7 +12,7 @@ from r2r.errors import must_be
 from r2r.routers.base import Router
 from r2r.routers.threshold import choose_threshold, curve, recall_curve, threshold_of_share
 from r2r.trace import TokenSignals
-from r2r.training import SHARE_OF_FEW, few
+from r2r.training import few, share_of_few
 from r2r.training.data import LabelledTokens, Split, TokenRows
 
 _BATCH = 4096  # rows scored at once
@@ -50,15 +50,14 @@ def calibrate(
 ) -> float:
     """The threshold of the lowest positive rate whose recall is ``min_recall``; or, where it is
     given, the one that routes ``target_share`` of the tokens. Where divergent tokens are ``few``,
-    one outlier among them decides the first: a share is routed then, ``SHARE_OF_FEW`` times theirs,
-    about what such recalls take (nano, 600 queries: 2.5 times at recall 0.97).
+    one outlier among them decides the first: ``share_of_few`` is routed then.
 
     ``every``: validation scores [rows]; ``divergent`` [rows]. Raises ConfigError where no token is
     divergent, or where only threshold 0, which is the LLM alone, does it.
     """
     require_divergent(divergent, "validation")
     if target_share is None and few(int(divergent.sum())):
-        target_share = min(1.0, SHARE_OF_FEW * float(divergent.mean()))
+        target_share = share_of_few(float(divergent.mean()))
     if target_share is None:
         threshold, wanted = choose_threshold(every, divergent, min_recall), f"recall {min_recall}"
     else:
