@@ -93,3 +93,18 @@ def test_verdicts_of_both_kinds_are_nothing_to_tell(said):
     for data_id in range(30):
         finish(progress, data_id, divergent=1, neutral=9)
     assert said == []
+
+
+def test_an_answer_that_waits_to_be_read_is_not_thought_to_go_on(said):
+    left = {}
+    for verifier in ("judge", "likelihood"):
+        shown = Progress()
+        shown.expect(10, width=10)
+        progress = telling(shown, verifier)
+        finish(progress, 0, tokens=100)
+        for data_id in range(1, 10):
+            progress.begin(data_id)
+            progress.move(data_id, 2048)
+        facts = shown.facts()
+        left[verifier] = (facts.expected or 0) - facts.tokens
+    assert left["likelihood"] == 0 < left["judge"]

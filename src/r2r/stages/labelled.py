@@ -8,6 +8,7 @@ from r2r.config import LabelerConfig
 from r2r.labeling.finished import Facts
 from r2r.labeling.flow import Counts, Progress
 from r2r.labeling.respond import LeftOut, Query
+from r2r.progress import UNLIMITED
 from r2r.progress import Progress as Shown
 from r2r.stages.screen import say
 
@@ -40,7 +41,10 @@ class Labelled(Progress):
         self._count(len(tokens), counts, sum(dropped.values()))
 
     def begin(self, data_id: int) -> None:
-        self.shown.begin(data_id)
+        # An answer that waits to be read has no more tokens to come: without the limit it would
+        # be thought to go on.
+        only_answers = self.config.verifier == "likelihood"
+        self.shown.begin(data_id, self.config.max_new_tokens if only_answers else UNLIMITED)
 
     def move(self, data_id: int, tokens: int) -> None:
         self.shown.move(data_id, tokens)
