@@ -103,8 +103,8 @@ class SGLangConfig:
     silence_s: float = MISSING  # without a word an attempt has failed
     down_s: float = MISSING  # a failing server is asked again for as long
     stream_interval: int = MISSING  # tokens written before they are sent on
-    delay_ms: float | None = MISSING  # handoffs wait for company; 0: never; null: as measured
-    delay_size: int | None = MISSING  # how many are enough; null: as measured
+    delay_ms: float | None = MISSING  # handoffs wait for company; 0: never; null: modelled
+    delay_size: int | None = MISSING  # how many are enough; null: modelled
     slm: ServerConfig = field(default_factory=ServerConfig)
     llm: ServerConfig = field(default_factory=ServerConfig)
     middle: ServerConfig = field(default_factory=ServerConfig)

@@ -11,7 +11,7 @@ import r2r.engines.sglang.server as server_module
 from r2r.config import ServerConfig
 from r2r.engines.base import Request
 from r2r.engines.sglang.client import Client, Patience
-from r2r.engines.sglang.delay import Delay, Gate, Throughput, measure
+from r2r.engines.sglang.delay import Delay, Gate, Rule, measure
 from r2r.engines.sglang.engine import SGLangEngine
 from r2r.engines.sglang.fleet import Fleet
 from r2r.engines.sglang.server import Server, command, free_port
@@ -20,6 +20,7 @@ from r2r.pairs import Source
 from r2r.stages.compose import compose
 from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
+from r2r.throughput import Forward
 
 EOS, ROUTE = 4, 5
 
@@ -207,18 +208,44 @@ def test_a_cancelled_one_is_not_counted():
     asyncio.run(run())
 
 
-def test_window_and_size_follow_from_the_cost_of_a_forward():
-    model = Throughput(fixed=0.01, each=0.002)
-    assert (model.window, model.size) == (0.01, 15)
-    reached = model.size / (model.fixed + model.each * model.size) * model.each
-    assert reached == pytest.approx(0.75)
+def test_a_servers_forwards_are_timed_with_one_and_with_many():
     asked = []
 
     async def ask(count):
         asked.append(count)
 
-    assert asyncio.run(measure(ask)).size >= 1
-    assert set(asked) == {1, 16}
+    forward = asyncio.run(measure(ask))
+    assert set(asked) == {1, 16} == {count for count, _ in forward.points}
+
+
+TOKENROUTER = Forward({1: 0.006}), Forward({1: 0.0279})  # arXiv 2610.12242, 0.35 handed over
+
+
+def test_so_many_wait_as_tokenrouter_found_best():
+    rule = Rule(*TOKENROUTER)
+    asked = {requests: rule.ask(requests, 1 / 0.35) for requests in (1, 2, 3, 4)}
+    assert [enough for enough, _ in asked.values()] == [1, 2, 2, 3]
+    assert asked[1][1] == 0
+    assert asked[4][1] == pytest.approx(2 * 3 / 0.35 / 207.9, rel=0.05)  # seconds, twice the mean
+
+
+def test_the_rule_follows_what_is_under_way_and_what_is_handed_over():
+    rule, written = Rule(*TOKENROUTER), 0
+
+    async def settled(requests, steps):
+        nonlocal written
+        for _ in range(400):
+            written += steps
+            rule.called(written, requests)
+            if rule.asking:
+                await rule.asking
+        return rule.called(written, requests)
+
+    async def run():
+        return [await settled(*at) for at in ((1, 3), (4, 3), (32, 3), (32, 300))]
+
+    alone, four, many, seldom = asyncio.run(run())
+    assert alone == (1, 0.0) and four[0] == 3 and many[0] > four[0] > seldom[0]
 
 
 def line(**settings):

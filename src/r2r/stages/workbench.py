@@ -172,6 +172,8 @@ class Workbench:
                 "pair": self.config.pair.name,
                 "identity": self.pair.identity(),
             }
+        from r2r.engines.sglang.engine import SGLangEngine
+
         return self.fleet.engine(
             name if name in ("slm", "llm") else "middle",
             locate(self.pair.models[name], self.pair.keys[name]),
@@ -180,6 +182,7 @@ class Workbench:
             route_id=route_id,
             routing=routing,
             digest=router.digest if router else None,
+            beside=beside if isinstance(beside, SGLangEngine) else None,
         )
 
     def judge_engine(self, model: ModelConfig, key: str, tokenizer: Any, *, idle: int) -> Engine:

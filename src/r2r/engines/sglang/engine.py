@@ -15,7 +15,7 @@ import torch
 
 from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling, Verified
 from r2r.engines.sglang.client import Client
-from r2r.engines.sglang.delay import Delay, Gate, measure
+from r2r.engines.sglang.delay import Delay, Gate, Rule, measure
 from r2r.engines.sglang.server import Server
 from r2r.errors import EngineFailed
 from r2r.trace import TokenSignals
@@ -34,6 +34,8 @@ class SGLangEngine:
     ``plugged``: false for a server past whose sampling no plug-in comes (speculative decoding).
     ``keeps``: servers are to keep the text between the ``next_token`` of a session, so that each
     sends what is new; those that can't are told of, and sent the whole text.
+    ``beside``: the engine whose handoffs come here (a routed pair's SLM); they wait for company as
+    ``delay`` says.
     """
 
     def __init__(
@@ -47,14 +49,17 @@ class SGLangEngine:
         stream_interval: int,
         plugged: bool = True,
         keeps: bool = False,
+        beside: SGLangEngine | None = None,
     ):
         self.client, self.eos_ids, self.route_id, self.digest = client, eos_ids, route_id, digest
         self.delay, self.stream_interval, self.plugged = delay, stream_interval, plugged
-        self.keeps = keeps
+        self.keeps, self.beside = keeps, beside
         self.ids = itertools.count()
         self.sessions: set[int] = set()
         self.asked = 0  # requests under way
+        self.written = 0  # tokens, those of the LLM's that it was to replace included
         self.gate: Gate | None = None
+        self.rule: Rule | None = None
         self.probed = False
         self.probing: asyncio.Task[None] | None = None
 
@@ -80,9 +85,11 @@ class SGLangEngine:
         if request.threshold is not None and self.digest is None:
             raise ValueError("a threshold needs an engine with a router")
         async with self._under_way():
-            if request.scored and request.answer:
+            if self.beside and request.answer:
                 await self._company()
-            return await self._write(request)
+            decoded = await self._write(request)
+        self.written += len(decoded.tokens) + (decoded.reason == "divergent")
+        return decoded
 
     async def next_token(self, request: Request) -> int:
         async with self._under_way():
@@ -120,8 +127,13 @@ class SGLangEngine:
             self.asked -= 1
 
     async def _company(self) -> None:
-        if self.gate:
-            await self.gate.wait()
+        if self.gate is None:
+            return
+        if self.rule and self.beside:
+            size, window = self.rule.called(self.beside.written, len(self.sessions))
+            self.gate.size = self.delay.size or size
+            self.gate.window = window if self.delay.window is None else self.delay.window
+        await self.gate.wait()
 
     async def _write(self, request: Request, session: int | None = None) -> Decoded:
         writing = Writing(request, answer=list(request.answer))
@@ -241,14 +253,21 @@ class SGLangEngine:
         if not self.plugged:
             self.probed = True
             return
-        window, size = self.delay.window, self.delay.size
-        if window is None or size is None:
-            found = await measure(self._ask_many)
-            window = found.window if window is None else window
-            size = found.size if size is None else size
-        if window > 0 and size > 1:
-            self.gate = Gate(size=size, window=window, live=lambda: len(self.sessions))
+        self.gate = await self._gate()
         self.probed = True
+
+    async def _gate(self) -> Gate | None:
+        """Where handoffs wait; None where they don't."""
+        window, size = self.delay.window, self.delay.size
+        if window == 0 or size == 1:
+            return None
+        if window is None or size is None:
+            if self.beside is None:
+                return None
+            await self.beside.ready()
+            slm, llm = [await measure(engine._ask_many) for engine in (self.beside, self)]
+            self.rule = Rule(slm, llm)
+        return Gate(size=size or 1, window=window or 0.0, live=lambda: len(self.sessions))
 
     async def _examine(self, server: Server) -> None:
         if not self.plugged:

@@ -52,13 +52,15 @@ class Fleet:
         routing: Mapping[str, Any] | None = None,
         digest: str | None = None,
         speculative: Mapping[str, Any] | None = None,
+        beside: SGLangEngine | None = None,
     ) -> SGLangEngine:
         """An engine over the server at ``place``: slm, llm, middle or judge.
 
         ``tokens``: how many ids the tokenizer has; those of larger embeddings are never written.
         ``routing``: path of the router, pair and identity, for a server that routes, and
         ``digest`` its router's. ``speculative``: server arguments that turn on SGLang's own
-        speculative decoding, past which no plug-in sees a token.
+        speculative decoding, past which no plug-in sees a token. ``beside``: the engine whose
+        handoffs it takes.
         """
         keeps = place == "llm" and speculative is None
         own = {"enable_streaming_session": True} if keeps else {}
@@ -83,6 +85,7 @@ class Fleet:
             stream_interval=settings.stream_interval,
             plugged=speculative is None,
             keeps=keeps,
+            beside=beside,
         )
         self.waiting.append(engine)
         return engine
