@@ -2,6 +2,7 @@
 
 import csv
 import io
+from copy import deepcopy
 from dataclasses import replace
 from itertools import combinations
 
@@ -180,6 +181,21 @@ def test_plots_against_forwards_and_time_show_who_has_them(run):
     assert {"SLM\n0.0%", "LLM\n100.0%"} < set(texts) and len(texts) == 3
     axes, texts = shown("time")
     assert "SLM\n0.46 ms" in texts and not any(text.startswith("entropy") for text in texts)
+
+
+def test_operating_points_of_a_policy_are_one_line(run):
+    def at(name):
+        return replace(
+            run, name=name, results=deepcopy(run.results),
+            manifest={"overrides": [f"+point={name}"]},
+        )  # fmt: skip
+
+    runs = [at("low"), at("high")]
+    runs[1].results["systems"]["routed"]["avg_params_b"] = 0.3e-3
+    (axes,) = pareto_figure(points(runs)).axes
+    assert {"low", "high"} < {text.get_text() for text in axes.texts}
+    _, labels = axes.get_legend_handles_labels()
+    assert labels.count("mlp") == 1 and not any("point=" in label for label in labels)
 
 
 def test_both_legends_tell_of_cut_tokens():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from r2r.reporting.runs import Point
 from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, legend_below, looks
 from r2r.reporting.tables import params, shown
 
+POINT = re.compile(r", point=([^,@]+)")  # in a series: the operating point
 CHORD = "SLM or LLM, drawn at random for each problem"
 BOUNDS = {"random": "random (a bound)", "oracle": "oracle (a bound)"}
 # Where a label may stand, in points from its marker, the nearest first.
@@ -88,7 +90,8 @@ def pareto_figure(
     x: average activated params per token (``accounting`` inclusive or published), LLM forwards per
     token (forwards), or the measured time of a token (time), in which the systems that have it are
     shown; y: accuracy in percent with its 95% interval. A router measured at several thresholds is
-    a line with each threshold beside its point. The dashed line is what answering each problem with
+    a line with each threshold beside its point; so is a policy at several operating points
+    (``+point=``), each with its name. The dashed line is what answering each problem with
     the SLM or the LLM at random would reach. ``styles``: the look of each router, by its series.
     """
     axis = _axis(points, accounting)
@@ -96,9 +99,12 @@ def pareto_figure(
     points = [p for p in points if id(p) in at]
     made, (axes,) = figure(height=4.0)
     spots: list[Spot] = []
-    styles = styles or looks(p.series for p in points if p.system == "routed")
-    for name in dict.fromkeys(p.series for p in points):
-        group = sorted((p for p in points if p.series == name), key=lambda p: at[id(p)])
+    lines = {id(p): POINT.sub("", p.series) for p in points}
+    routed_lines = [lines[id(p)] for p in points if p.system == "routed"]
+    if styles is None or not styles.keys() >= set(routed_lines):
+        styles = looks(routed_lines)
+    for name in dict.fromkeys(lines.values()):
+        group = sorted((p for p in points if lines[id(p)] == name), key=lambda p: at[id(p)])
         routed = group[0].system == "routed"
         color, marker = styles[name] if routed else _single(group[0])
         here = [_spot(p, at[id(p)], axis, color) for p in group]
@@ -144,6 +150,9 @@ def _spot(point: Point, x: float, axis: Axis, color: str) -> Spot:
 
 
 def _threshold(point: Point) -> str:
+    """What tells a point from the others of its line: its threshold, or its name."""
+    if named := POINT.search(point.series):
+        return named[1]
     return "" if point.threshold is None else f"{point.threshold:.3g}"
 
 
