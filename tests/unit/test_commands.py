@@ -68,6 +68,8 @@ def test_what_r2r_eval_refuses_before_anything_is_loaded(monkeypatch, capsys, tm
     assert "did you mean 'r2r_nano_math'?" in line("--tasks", "nano_math")
     assert "--include_path must be" in line(*OURS, "--include_path", str(tmp_path / "none"))
     assert "--output_path" in line(*OURS, "--log_samples")
+    told = line(*OURS, **{"benchmark.data_files.gsm8k": "rows.jsonl"})
+    assert "benchmark must be gsm8k in --model_args, for benchmark.data_files.gsm8k" in told
     assert "engine.device must be" in line(*OURS, "--device", "cuda:9")
     assert "engine.max_batch" in line(*OURS, "--batch_size", "-3")
 

@@ -22,7 +22,8 @@ r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its mo
                               system=slm, llm, routed (default), a middle model of the pair,
                               or query_*
   --tasks NAME,...            r2r_NAME: our tasks, as run.py scores them, always through the
-                              pair's chat template (their data: benchmark.data_files.NAME=FILE);
+                              pair's chat template (local data: --model_args
+                              benchmark=NAME,benchmark.data_files.NAME=FILE);
                               lm-eval's own and yours (--include_path): as text, or with
                               --apply_chat_template
   --tasks list                all of them (r2r-eval ls tasks)
