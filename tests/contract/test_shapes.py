@@ -3,6 +3,7 @@
 import pytest
 from tiny import prompts, routed, tiny
 
+from r2r.engines.torch.engine import TorchEngine
 from r2r.engines.torch.runner import Runner
 
 
@@ -17,7 +18,9 @@ def test_a_thousand_tokens_take_few_shapes(pair, batch, most, monkeypatch):
     row. Attention sees as much of the text as there is, another length at each step: it would stay
     outside of what is captured, as in SGLang's graphs of pieces."""
     generator = routed(pair, 0.7, max_batch=batch)
-    fed = {generator.slm.runner: set(), generator.llm.runner: set()}
+    slm, llm = generator.slm, generator.llm
+    assert isinstance(slm, TorchEngine) and isinstance(llm, TorchEngine)
+    fed: dict[Runner, set[int]] = {slm.runner: set(), llm.runner: set()}
     forward = Runner.hidden
 
     def counted(runner, ids, layout):

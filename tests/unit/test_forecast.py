@@ -147,9 +147,10 @@ def test_the_report_sets_the_forecast_beside_what_was_measured(tmp_path):
     found["forecast"] = {"requests": 24, "llm": 2000.0, "routed": 2500.0, "share": 0.2,
                          "pays_below": 0.3, "measured": {"llm": None, "routed": 2400.0,
                                                          "under_way": 19.6}}  # fmt: skip
-    run = read_run(write_run(tmp_path / "nano" / "1", found))
+    folder = write_run(tmp_path / "nano" / "1", found)
+    run = read_run(folder)
     (line,) = forecasts([run])
     assert line == "routed: 2,500 tokens/s expected of 24 at once, 2,400 measured"
-    write_report([run], run.folder)
-    assert line in (run.folder / PAGE).read_text()
-    assert line in (run.folder / "table.md").read_text()
+    write_report([run], folder)
+    assert line in (folder / PAGE).read_text()
+    assert line in (folder / "table.md").read_text()

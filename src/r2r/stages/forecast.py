@@ -150,17 +150,22 @@ def helps(timed: Timed, found: Forecast, curve: Curve) -> Iterator[str]:
         if share < found.pays_below:
             yield f"threshold={at:.4g} (LLM share {100 * share:.0f}%, recall {100 * recall:.0f}%)"
             break
-    if found.share and not timed.together:
+    if found.share:
+        yield from _otherwise(timed, Turns.routed(found.share), found)
+    yield "systems=[llm]: no routing; or a pair whose LLM is larger"
+
+
+def _otherwise(timed: Timed, turns: Turns, found: Forecast) -> Iterator[str]:
+    """Other arrangements, and fewer requests at once, with which the same routing would pay."""
+    if not timed.together:
         apart = Timed(timed.slm, timed.llm, timed.reading, timed.reads, timed.prompt)
-        rate = apart.rate(Turns.routed(found.share), found.requests)
+        rate = apart.rate(turns, found.requests)
         if rate > found.llm:
             yield f"a device for each model (engine=sglang_two_gpus): {rate:,.0f}"
     for many in (found.requests // 4, 1):
-        tried = found.share and 0 < many <= timed.llm.points[-1][0] and many != found.requests
-        if tried and timed.rate(Turns.routed(found.share), many) > timed.alone(many):
+        if 0 < many < found.requests and timed.rate(turns, many) > timed.alone(many):
             yield f"{many} at once (engine.max_batch): faster than the LLM alone there"
-            break
-    yield "systems=[llm]: no routing; or a pair whose LLM is larger"
+            return
 
 
 def warn(timed: Timed, found: Forecast, curve: Curve) -> None:
