@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from r2r.journal import Journal
 from r2r.policies.base import Generator, Prompt
@@ -30,7 +31,7 @@ class Saved(Generator):
         inner: Generator,
         journal: Journal,
         progress: Progress,
-        before: Callable[[Sequence[Prompt]], Awaitable[None]],
+        before: Callable[[Sequence[Prompt]], Coroutine[Any, Any, None]],
     ):
         super().__init__(
             tokenizer=inner.tokenizer, context=inner.context, concurrency=inner.concurrency

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 from r2r.engines.base import Engine
 from r2r.engines.timing import Timer
@@ -61,7 +62,7 @@ async def timed(engine: Engine, width: int) -> Pace:
     return Pace(max(0.0, alone - each), each)
 
 
-def _in_process(engine: Engine | None) -> bool:
+def _in_process(engine: Any) -> TypeGuard[Engine]:
     """Servers are shared, and tell their speed by the first answers."""
     from r2r.engines.torch.engine import TorchEngine
 

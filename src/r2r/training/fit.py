@@ -62,6 +62,7 @@ def train_router(
     processes of strategy=ddp by SystemExit once their part is done.
     """
     check_trainer(config)
+    assert config.lr is not None and config.batch_size and config.max_epochs, "sizes.sized_trainer"
     pl.seed_everything(seed, verbose=False)
     stopping = _Patience("val/loss", patience=config.patience)
     with _quiet():
