@@ -13,7 +13,7 @@ from r2r.reporting.controls import RANDOM, at_random, best_single, llm_answers, 
 from r2r.reporting.runs import Run, points
 from r2r.reporting.tables import WORK, work, work_table
 from r2r.stages.compose import compose
-from r2r.trace import Spent, Step, Trace, Usage
+from r2r.trace import Source, Spent, Step, Trace, Usage
 
 WORKED = {
     "llm_forwards_per_token": 0.061,
@@ -81,7 +81,7 @@ def test_billed_by_hand():
     steps = [Step(1, "slm"), Step(2, "slm"), Step(9, "llm", draft=3), Step(8, "llm", draft=4)]
     spent = Spent(Usage(2, 6, 8), Usage(2, 2, 8), verified=6)
     traces = [Trace([1], steps, spent=spent)] * 2
-    prices = {"slm": Price(10.0, 100.0), "llm": Price(1000.0, 10000.0)}
+    prices: dict[Source, Price] = {"slm": Price(10.0, 100.0), "llm": Price(1000.0, 10000.0)}
     one = 4 * 10 + 6 * 100 + 8 * 1000 + 2 * 10000
     assert billed(traces, prices) == pytest.approx(one / 1000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
@@ -96,7 +96,7 @@ def tables(points: Sequence[Point]) -> list[Table]:
     return found
 
 
-def _part(title: str, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
+def _part(title: str, columns: Sequence[str], rows: Sequence[Mapping[Any, str]]) -> Table:
     """Some columns of the rows, for a terminal."""
     table = Table(title=title or None, title_justify="left")
     for column in columns:
