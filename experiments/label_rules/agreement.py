@@ -135,7 +135,7 @@ def by_judge(path: str, mismatches: Sequence[Mismatch], question: str) -> dict[s
     do disputed ones."""
     model = ModelConfig(path=path)
     tokenizer = load_tokenizer(model, "judge")
-    loaded = load_model(model, "judge", dtype="bfloat16", device="cpu")
+    loaded: Any = load_model(model, "judge", dtype="bfloat16", device="cpu")
     engine = TorchEngine(
         model=loaded,
         eos_ids=end_ids(model, "judge", tokenizer),
@@ -181,13 +181,15 @@ def shown(name: str, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("tokens", type=Path)
     parser.add_argument("tokenizer")
     parser.add_argument("--questions", type=Path, help="JSONL with id and problem")
     parser.add_argument("--id", help="of the question")
     parser.add_argument("--judge", help="folder of a local judge")
     given = parser.parse_args()
+    if given.judge and not (given.questions and given.id):
+        parser.error("--judge needs --questions and --id")
     mismatches = read(given.tokens)
     theirs = np.array([each.divergent for each in mismatches])
     print(f"{len(mismatches)} mismatches, {theirs.sum()} divergent\n")

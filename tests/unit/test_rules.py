@@ -92,12 +92,14 @@ def test_every_file_names_its_rule_and_passes_the_start(name):
 
 @every
 def test_labels_depend_on_no_batch_and_no_order(name, tmp_path):
-    for folder, options in (
-        ("one", {"max_batch": 1, "in_flight": 1}),
-        ("many", {"max_batch": 64}),
-        ("again", {"max_batch": 3, "in_flight": 5}),
-    ):
-        label(tmp_path / folder, llm=led_astray, rule=MADE[name], **options)
+    for folder, batch, in_flight in (("one", 1, 1), ("many", 64, None), ("again", 3, 5)):
+        label(
+            tmp_path / folder,
+            llm=led_astray,
+            rule=MADE[name],
+            max_batch=batch,
+            in_flight=in_flight,
+        )
     assert len({folder_hash(tmp_path / each) for each in ("one", "many", "again")}) == 1
 
 
@@ -138,7 +140,8 @@ def test_sessions_are_given_back_and_each_mismatch_is_shown(name, tmp_path):
 def test_a_worker_has_the_judge_tried(tmp_path):
     pytest.importorskip("ray")
     tried = OnRay(labeler, RayConfig(workers=1)).prove(partial(proof_of, MADE["judge"]))
-    assert asyncio.run(tried).score == 0.75  # by digits alone: a changed operation may have none
+    proof = asyncio.run(tried)
+    assert proof and proof.score == 0.75  # by digits alone: a changed operation may have none
 
 
 def proof_of(rule):
@@ -162,7 +165,9 @@ def nano_judge(monkeypatch, tmp_path):
     paths = [f"labeler.judge.path={tmp_path / 'judge'}", f"outputs={tmp_path}"]
     config, router = compose(["labeler=judge", *paths, "engine.max_batch=2"])
     bench = Workbench(config, router)
-    return bench, verifier(bench).judge, loaded
+    judged = verifier(bench)
+    assert isinstance(judged, JudgeVerifier)
+    return bench, judged.judge, loaded
 
 
 def test_a_judge_that_is_one_of_the_pair_is_not_loaded_again(nano_judge):

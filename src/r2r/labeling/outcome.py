@@ -33,7 +33,7 @@ class Finals(Protocol):
 
 class Outcome:
     """Divergent where the LLM, going on from the SLM's token to the end, comes to another final
-    answer than in its own (AutoJudge, arXiv 2504.20039, section 3.1, each token by itself and not
+    answer than in its own (AutoJudge, arXiv 2504.20039, but each token by itself and not
     on top of those that were found unimportant).
 
     ``per_query``: so many mismatches of an answer are followed, drawn by ``seed``; the others are
@@ -70,7 +70,8 @@ class Outcome:
 
         judged = await map_bounded(CONTINUATIONS_AT_ONCE, chosen, one)
         found = {fork.position: verdict for fork, verdict in zip(chosen, judged, strict=True)}
-        return [found.get(fork.position, "unsampled") for fork in forks]
+        unsampled: Verdict = "unsampled"
+        return [found.get(fork.position, unsampled) for fork in forks]
 
     def _chosen(self, forks: Sequence[Fork]) -> list[Fork]:
         """Those whose hashes are lowest: a sample that depends on prompt and seed alone."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r2r.config import Config
 from r2r.errors import must_be
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from r2r.labeling.flow import Asked, Execute, Keep, Progress
     from r2r.labeling.labeler import QueryLabeler
     from r2r.labeling.respond import Query
-    from r2r.labeling.rules import Rule
 
 KINDS = ("identical", "neutral", "divergent")
 UNLABELLED = {
@@ -103,7 +102,7 @@ def _label(bench: Workbench, folder: Path) -> None:
         asyncio.run(work)
 
 
-def _executor(bench: Workbench) -> tuple[Execute, Callable[[], Awaitable[Proof | None]]]:
+def _executor(bench: Workbench) -> tuple[Execute, Callable[[], Coroutine[Any, Any, Proof | None]]]:
     """What says how much is left to be labelled, and labels it; and what has the rule judge the
     control pairs before."""
     config = bench.config.labeler
@@ -134,11 +133,7 @@ def _proof_of_worker(config: Config, router_name: str) -> Proof | None:
     bench = Workbench(config, router_name)
     made = rule(bench)
     bench.ready()
-    return asyncio.run(_proof(made))
-
-
-async def _proof(made: Rule) -> Proof | None:
-    return await made.prove()
+    return asyncio.run(made.prove())
 
 
 def _labeler_of_worker(config: Config, router_name: str) -> QueryLabeler:
