@@ -103,7 +103,8 @@ def _check_benchmark(given: Mapping[str, Any]) -> None:
     having = [
         path.stem
         for path in sorted((CONF / "benchmark").glob("*.yaml"))
-        if files[0].removeprefix(FILES) in OmegaConf.load(path).get("data_files", {})
+        if files[0].removeprefix(FILES)
+        in (OmegaConf.select(OmegaConf.load(path), "data_files") or {})
     ]
     default = compose([])[0].benchmark.name
     if having and default not in having:
