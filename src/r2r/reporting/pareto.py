@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from r2r.reporting.runs import Point
 from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, legend_below, looks
 from r2r.reporting.tables import params, shown
 
+MOST_NAMES = 8  # of operating points in one plot: more would cover each other
 POINT = re.compile(r", point=([^,@]+)")  # in a series: the operating point
 CHORD = "SLM or LLM, drawn at random for each problem"
 BOUNDS = {"random": "random (a bound)", "oracle": "oracle (a bound)"}
@@ -91,8 +92,9 @@ def pareto_figure(
     token (forwards), or the measured time of a token (time), in which the systems that have it are
     shown; y: accuracy in percent with its 95% interval. A router measured at several thresholds is
     a line with each threshold beside its point; so is a policy at several operating points
-    (``+point=``), each with its name. The dashed line is what answering each problem with
-    the SLM or the LLM at random would reach. ``styles``: the look of each router, by its series.
+    (``+point=``), each with its name where there are few. The dashed line is what answering each
+    problem with the SLM or the LLM at random would reach. ``styles``: the look of each router, by
+    its series.
     """
     axis = _axis(points, accounting)
     at = {id(p): x * axis.scale for p in points if (x := axis.of(p.figures)) is not None}
@@ -103,11 +105,14 @@ def pareto_figure(
     routed_lines = [lines[id(p)] for p in points if p.system == "routed"]
     if styles is None or not styles.keys() >= set(routed_lines):
         styles = looks(routed_lines)
+    crowded = sum(POINT.search(p.series) is not None for p in points) > MOST_NAMES
     for name in dict.fromkeys(lines.values()):
         group = sorted((p for p in points if lines[id(p)] == name), key=lambda p: at[id(p)])
         routed = group[0].system == "routed"
         color, marker = styles[name] if routed else _single(group[0])
         here = [_spot(p, at[id(p)], axis, color) for p in group]
+        if crowded and routed:
+            here = [replace(spot, label="") for spot in here]
         errors = np.array([[s.y - s.low for s in here], [s.high - s.y for s in here]])
         label = BOUNDS.get(name, name if len(here) > 1 else group[0].label)
         drawn = axes.errorbar(
