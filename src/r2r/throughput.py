@@ -154,6 +154,11 @@ class Timed:
     handoff: float = 0.0
     together: bool = True
 
+    @property
+    def most(self) -> int:
+        """The most requests at once that were measured."""
+        return self.llm.points[-1][0]
+
     def pair(self, turns: Turns) -> Pair:
         """The models as a policy uses them: the first forward of a call reads what the SLM has
         written since the last one, the others a token each."""

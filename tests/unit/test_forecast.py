@@ -154,3 +154,15 @@ def test_the_report_sets_the_forecast_beside_what_was_measured(tmp_path):
     write_report([run], folder)
     assert line in (folder / PAGE).read_text()
     assert line in (folder / "table.md").read_text()
+
+
+def test_of_slow_models_only_small_batches_are_timed():
+    common = {"eos_ids": EOS, "banned": BANNED, "max_batch": 64, "max_prefill_tokens": 64}
+    slm = TorchEngine(model=tiny("qwen3", 32, 2, 0), router=Back(), **common)
+    llm = TorchEngine(model=tiny("qwen3", 48, 3, 1), beside=slm, patience=1.5, **common)
+    now = iter(range(10_000))  # a second passes whenever it is looked at
+    asked = timed(slm, llm, list(range(10, 40)), 64, reads=4, scored=True, together=False,
+                  clock=lambda: float(next(now)))  # fmt: skip
+    found = asyncio.run(asked)
+    assert found.most == 2
+    assert Speed(found, Turns.routed(0.5)).expected(3) == {}

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from r2r.engines.base import Engine, Request
 from r2r.throughput import Forward, Timed
 
-TOKENS, ROUNDS = 10, 4  # that are timed
+TOKENS, ROUNDS = 10, 4  # that are timed; of slow models fewer
+FEW = 3  # tokens: the least
+LONGEST = 4.0  # seconds, about, of one measurement
 NEVER = 1e9  # a threshold that no score reaches
 Clock = Callable[[], float]
 
@@ -30,21 +32,26 @@ async def timed(
     """Measure both models with 1 to ``most`` requests at once, all behind the same ``prompt``.
 
     ``reads``: tokens that the LLM reads at a handoff, on average. ``scored``: the SLM asks its
-    router. Forwards over much longer texts than the prompt take longer.
+    router. Forwards over much longer texts than the prompt take longer. Of slow models only small
+    batches are measured.
     """
     small = Timer(slm, list(prompt), NEVER if scored else None, clock)
     large = Timer(llm, list(prompt), None, clock)
+    first = await large.step(1, FEW)
+    most = min(most, max(2, int(LONGEST / (FEW * first))))  # a batch takes its parts' time at most
+    tokens = min(TOKENS, max(FEW, int(LONGEST / (8 * first))))
+    rounds = max(1, tokens * ROUNDS // TOKENS)
     sizes = sorted({1, math.ceil(most**0.5), most})
-    steps = {many: await small.step(many) for many in sizes}
-    ones = {many: await large.step(many) for many in sizes}
-    calls = {many: await large.call(many, max(2.0, reads)) for many in sizes}
+    steps = {many: await small.step(many, tokens) for many in sizes}
+    ones = {many: await large.step(many, tokens) for many in sizes}
+    calls = {many: await large.call(many, max(2.0, reads), rounds) for many in sizes}
     return Timed(
         slm=Forward(steps),
         llm=Forward(ones),
         reading=Forward(calls),
         reads=max(2.0, reads),
         prompt=(await small.read(), await large.read()),
-        handoff=max(0.0, await small.again() - steps[1]),
+        handoff=max(0.0, await small.again(rounds) - steps[1]),
         together=together,
     )
 
@@ -69,11 +76,11 @@ class Timer:
         await asyncio.gather(*map(self.engine.decode, asked))
         self._end(sessions)
         if len(heard) < 2:  # the text ended at once
-            return await self.again()
+            return await self.again(1)
         (began, _), (ended, _) = heard[0], heard[-1]
         return (ended - began) / max(1, sum(count for _, count in heard[1:]))
 
-    async def call(self, many: int, reads: float) -> float:
+    async def call(self, many: int, reads: float, rounds: int) -> float:
         """Seconds of a handoff of ``many`` requests at once, each with as many new tokens as a
         router leaves between two: ``reads`` on average."""
         sessions = await self._begun(many)
@@ -81,7 +88,7 @@ class Timer:
         widths = [max(1, round(reads * (-math.log(1 - x) if many > 1 else 1))) for x in at]
         texts = [self.prompt[:1] for _ in sessions]
         taken = []
-        for _ in range(2 + ROUNDS):  # one to read what was written above, one to begin sessions
+        for _ in range(2 + rounds):  # one to read what was written above, one to begin sessions
             began = self.clock()
             both = zip(sessions, texts, strict=True)
             asked = [self._request(session, text, 1) for session, text in both]
@@ -91,11 +98,11 @@ class Timer:
         self._end(sessions)
         return statistics.median(taken[2:])
 
-    async def again(self) -> float:
+    async def again(self, rounds: int) -> float:
         """Seconds of a token where the request for it is a new one, as after every handoff."""
         (session,) = await self._begun(1)
         answer, taken = self.prompt[:1], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             began = self.clock()
             await self.engine.decode(self._request(session, answer, 1))
             taken.append(self.clock() - began)

@@ -51,8 +51,8 @@ class Speed:
 
     def expected(self, running: int) -> dict[str, float]:
         """Tokens per second of the pair and of the LLM alone with ``running`` answers at once;
-        empty where nothing runs or nothing was measured."""
-        if self.timed is None or not running:
+        empty where nothing runs or nothing was measured, or not with as many."""
+        if self.timed is None or not 0 < running <= self.timed.most:
             return {}
         turns = self.taken.turns if self.taken.calls else self.first
         turns = turns.rounded() if turns else None

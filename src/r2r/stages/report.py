@@ -93,11 +93,12 @@ def _timed(bench: Workbench, system: str, folder: Path) -> dict[str, Any]:
 
 def _forecast(bench: Workbench, found: dict[str, Any]) -> dict[str, Any] | None:
     """What the routed system's speed was expected to be, and what it was: ``measured`` tokens per
-    second of both systems with ``under_way`` answers at once on average; None for what was reused.
+    second of both systems with ``under_way`` answers at once on average; None for what was reused,
+    and for a forecast of fewer at once.
     """
     about = read_json(evaluation_folder(bench, "routed") / MANIFEST) if "routed" in found else {}
     told = about.get("forecast")
-    if not told:
+    if not told or told["requests"] < about["measured"]["under_way"]:
         return None
     rates = {name: found.get(name, {}).get("tokens_per_s") for name in ("llm", "routed")}
     return told | {"measured": rates | {"under_way": about["measured"]["under_way"]}}
