@@ -69,9 +69,10 @@ class Outcome:
             return await self._verdict(fork, own, held)
 
         judged = await map_bounded(CONTINUATIONS_AT_ONCE, chosen, one)
-        found = {fork.position: verdict for fork, verdict in zip(chosen, judged, strict=True)}
-        unsampled: Verdict = "unsampled"
-        return [found.get(fork.position, unsampled) for fork in forks]
+        found: dict[int, Verdict] = {}
+        for fork, verdict in zip(chosen, judged, strict=True):
+            found[fork.position] = verdict
+        return [found.get(fork.position, "unsampled") for fork in forks]
 
     def _chosen(self, forks: Sequence[Fork]) -> list[Fork]:
         """Those whose hashes are lowest: a sample that depends on prompt and seed alone."""
