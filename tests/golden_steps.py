@@ -386,7 +386,7 @@ def outcome():
 
 @step("labeling.dataset", "DATASET_VERSION")
 def dataset():
-    from r2r.labeling.dataset import COLUMNS, SPLITS
+    from r2r.labeling.dataset import SPLITS, TYPES
     from r2r.labeling.finished import columns_of, tally
     from r2r.labeling.prefill import Reading
     from r2r.labeling.shards import assign_splits
@@ -397,7 +397,7 @@ def dataset():
     columns = columns_of({}, reading, verdicts)
     split = LabelerConfig(validation_share=0.2, test_share=0.2, shard_queries=4)
     asked = [Query(str(n), [n, n * n], "?") for n in (*range(10), 3)]
-    told = {name: np.dtype(kind).name for name, kind in COLUMNS.items()}
+    told = {name: np.dtype(kind).name for name, kind in TYPES.items()}
     labels = {name: values.tolist() for name, values in columns.items()}
     counted = tally(reading, columns["divergent"], verdicts)
     return [told, SPLITS, labels, counted, assign_splits(asked, split)]
@@ -535,6 +535,21 @@ def _add_policies() -> None:
 
 
 _add_policies()
+
+
+@step("policies.learned", "Learned.version")
+def accept_learned():
+    from r2r.engines.base import Prefill, Verified
+    from r2r.policies.learned import Learned, about
+
+    seen, at = signals(), torch.arange(6)
+    read = Prefill(seen, at[:, None] + torch.arange(100))
+    given = torch.tensor([0, 3, 7, 4, 200, 9])
+    test = Learned(bound=0.5, hidden_dims=[8], expansion=2, dropout=0.0)
+    shape = {"hidden_size": HIDDEN, "vocab_size": 100, "token_embeddings": None}
+    test.attach(build_router(test.scorer, **shape))
+    found = test.accepts(given.tolist(), Verified([], [], [0, 0, 7, 0, 0, 0, 0], read))
+    return [found, rounded(about(given, seen, read.indices).logits[:, :3])]
 
 
 @step("labeling.oracle", "ORACLE_VERSION")

@@ -11,8 +11,7 @@ import pytest
 
 from r2r.errors import ConfigError
 from r2r.records import MANIFEST, write_json
-from r2r.stages.artifacts import LOCKS, MAKING, artifact, lock_of, made
-from r2r.stages.fingerprints import Key
+from r2r.stages.artifacts import LOCKS, MAKING, Key, artifact, lock_of, made
 from r2r.stages.inventory import artifacts
 from r2r.stages.main import own_folder
 from r2r.stages.provenance import timed_otherwise
@@ -21,7 +20,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from r2r.stages.artifacts import artifact
-from r2r.stages.fingerprints import Key
+from r2r.stages.artifacts import Key
 
 def make(folder):
     (folder / ".half-written").write_text("x")

@@ -311,8 +311,8 @@ def test_a_shard_is_made_as_soon_as_its_queries_are_done_and_nothing_is_kept_twi
     made = []
     inner = flow.write_shard
 
-    def seen(shard, finished, rows, folder):
-        inner(shard, finished, rows, folder)
+    def seen(shard, finished, rows, differing, folder):
+        inner(shard, finished, rows, differing, folder)
         made.append(shard.name)
 
     monkeypatch.setattr(flow, "write_shard", seen)

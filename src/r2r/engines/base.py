@@ -49,6 +49,7 @@ class Request:
     ``on_tokens(tokens, scores)`` hears of every token that ``decode`` will return, once and in
     order, as soon as it is written; ``scores`` align with ``tokens``, or are empty where no router
     was asked. It is called in the event loop of ``decode``, and neither waits nor raises.
+    ``signals``: ``verify`` is to tell the model's signals too.
     """
 
     prompt: list[int]
@@ -63,6 +64,7 @@ class Request:
     stop: StopCheck | None = None
     ignore_eos: bool = False
     on_tokens: Callable[[list[int], list[float]], None] | None = None
+    signals: bool = False
 
     @property
     def unsure(self) -> bool:
@@ -106,12 +108,14 @@ class Verified:
 
     ``ratios`` [given]: each token's probability relative to the most probable one's, 0 to 1, before
     temperature. ``logprobs`` [given]: its log-probability, in nats. ``choices`` [given + 1]: the
-    token that ``next_token`` would write in the place of each, and behind the last.
+    token that ``next_token`` would write in the place of each, and behind the last. ``read``: the
+    model's signals in the place of each [given], where the request wants them.
     """
 
     ratios: list[float]
     logprobs: list[float]
     choices: list[int]
+    read: Prefill | None = None
 
 
 class Engine(Protocol):

@@ -1,14 +1,15 @@
-"""Verifying: what a model thinks of tokens it is given, computed where the logits are."""
+"""Reading: what a model thinks of tokens it is given, computed where the logits are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from r2r.engines.base import Sampling, Verified
+from r2r.engines.base import Prefill, Sampling, Verified
 from r2r.engines.sampling import choose
+from r2r.trace import TokenSignals
 
 AT_ONCE = 256  # positions whose logits are there at the same time
 
@@ -62,3 +63,11 @@ def judge(
             if more:
                 each.found.ratios.append(ratio)
                 each.found.logprobs.append(logprob)
+
+
+def joined(parts: Iterable[tuple[torch.Tensor, ...]], start: int, end: int) -> Prefill:
+    """The signals of positions ``start`` to ``end`` - 1 from their parts in order, which may hold
+    more behind them: argmax [n], top logits [n, k], their ids [n, k] and hidden states."""
+    columns = map(torch.cat, zip(*parts, strict=True))
+    argmax, logits, indices, hidden = (column[: end - start] for column in columns)
+    return Prefill(TokenSignals(argmax, logits, hidden, torch.arange(start, end)), indices)

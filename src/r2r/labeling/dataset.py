@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, file_hash, read_json
 
-DATASET_VERSION = 3  # columns, what a verdict's label is, splits
+DATASET_VERSION = 4  # columns, what a verdict's label is, splits
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # their numbers in the split column
 
@@ -34,6 +35,14 @@ COLUMNS: dict[str, type[np.generic]] = {
     "split": np.int8,
     "position": np.int32,  # tokens of the answer before the token at t + 1
 }
+# What the LLM knows of the token at t + 1: rows for those that differ (mismatch 1), in their order.
+# Labels of earlier versions have none, nor have published ones.
+LARGE: dict[str, type[np.generic]] = {
+    "large_logits": np.float16,  # [k], raw, descending
+    "large_indices": np.int32,  # [k]
+    "large_last_hidden_states": np.float16,  # [hidden], after the final norm
+}
+TYPES = COLUMNS | LARGE
 
 
 class ShardWriter:
@@ -59,7 +68,7 @@ class ShardWriter:
 
     def append(self, columns: Mapping[str, np.ndarray]) -> None:
         for name, values in columns.items():
-            values = np.ascontiguousarray(values, dtype=COLUMNS[name])
+            values = np.ascontiguousarray(values, dtype=TYPES[name])
             if name not in self.open:
                 file = self.stack.enter_context((self.folder / f"{name}.npy").open("wb"))
                 self.open[name] = file
@@ -94,12 +103,18 @@ def room_on_disk(folder: Path) -> Iterator[None]:
 class Labels:
     """A finished label dataset.
 
-    ``shards``: one dict of memory-mapped columns each (COLUMNS), [rows, ...]; ``manifest``: its
-    counts and report.
+    ``shards``: one dict of memory-mapped columns each (COLUMNS), [rows, ...]; ``large``: of each of
+    them the LLM's (LARGE), empty where there are none; ``manifest``: its counts and report.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], shards: list[dict[str, np.ndarray]]):
-        self.folder, self.manifest, self.shards = folder, manifest, shards
+    def __init__(
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        shards: list[dict[str, np.ndarray]],
+        large: list[dict[str, np.ndarray]],
+    ):
+        self.folder, self.manifest, self.shards, self.large = folder, manifest, shards, large
 
     @classmethod
     def open(cls, folder: Path, *, given: bool = False) -> Labels:
@@ -116,7 +131,7 @@ class Labels:
             wanted = "a finished label dataset (run stages=[label] first)"
             raise must_be("labels", wanted, str(folder))
         manifest = read_json(path)
-        shards = []
+        shards, large = [], []
         for entry in manifest["shards"]:
             _check(folder / entry["name"] / MANIFEST, remedy, entry["sha256"])
             shard = folder / entry["name"]
@@ -124,8 +139,10 @@ class Labels:
             for name, file in files.items():
                 _check(shard / name, remedy, file["sha256"], file["bytes"])
             if files:
-                shards.append({n: np.load(shard / f"{n}.npy", mmap_mode="r") for n in COLUMNS})
-        labels = cls(folder, manifest, shards)
+                mapped = partial(_mapped, shard)
+                shards.append({name: mapped(name) for name in COLUMNS})
+                large.append({name: mapped(name) for name in LARGE if f"{name}.npy" in files})
+        labels = cls(folder, manifest, shards, large)
         labels._check_classes()
         return labels
 
@@ -157,7 +174,7 @@ class Labels:
             shard | {"divergent": target.astype(COLUMNS["divergent"])}
             for shard, target in zip(self.shards, targets, strict=True)
         ]
-        return Labels(self.folder, self.manifest, shards)
+        return Labels(self.folder, self.manifest, shards, self.large)
 
     def rows(self, split: Split, *, labelled: bool = True) -> list[np.ndarray]:
         """Row indexes for each shard: the usable rows of a split (mask 1, divergent 0 or 1), or
@@ -165,6 +182,10 @@ class Labels:
         if labelled:
             return [usable_rows(shard, split) for shard in self.shards]
         return [np.flatnonzero(shard["split"] == SPLITS.index(split)) for shard in self.shards]
+
+
+def _mapped(shard: Path, name: str) -> np.ndarray:
+    return np.load(shard / f"{name}.npy", mmap_mode="r")
 
 
 def usable_rows(shard: Mapping[str, np.ndarray], split: Split) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from r2r.labeling.dataset import COLUMNS
+from r2r.labeling.dataset import TYPES
 from r2r.labeling.prefill import Reading
 from r2r.labeling.respond import LeftOut
 from r2r.labeling.verify import Verdict
@@ -46,11 +46,16 @@ class Facts:
         default_factory=lambda: {"neutral": [], "divergent": []}
     )
 
+    @property
+    def differing(self) -> int:
+        """Its rows at which both models were heard (dataset.LARGE)."""
+        return self.counts["rows"] - self.counts["masked"] - self.counts["identical"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A labelled query. ``data_id``: its place in the run; ``columns``: those of the dataset but
-    for its split, [rows, ...] in their types (dataset.COLUMNS), none where it is left out."""
+    for its split, [rows, ...] in their types (dataset.TYPES), none where it is left out."""
 
     data_id: int
     facts: Facts
@@ -76,7 +81,7 @@ def columns_of(
     divergent[reading.mismatch] = [LABELS[verdict] for verdict in verdicts]
     judged = {"divergent": divergent, "mismatch": reading.mismatch, "mask": reading.mask}
     return {
-        name: np.ascontiguousarray(values, COLUMNS[name])
+        name: np.ascontiguousarray(values, TYPES[name])
         for name, values in (*features.items(), *judged.items())
     }
 

@@ -76,13 +76,13 @@ async def label_queries(
 
 
 class _Flow:
-    """How far a dataset is. ``rows``: of each query that waits in the journal for its shard;
-    ``left``: queries of each shard that are not done."""
+    """How far a dataset is. ``sizes``: rows of each query that waits in the journal for its shard,
+    and those where the models differ; ``left``: queries of each shard that are not done."""
 
     def __init__(self, shards: Sequence[Shard], folder: Path, journal: Journal, progress: Progress):
         self.shards, self.folder, self.journal, self.progress = shards, folder, journal, progress
         self.size = len(shards[0].queries)
-        self.rows: dict[int, int] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
         self.left = [len(shard.queries) for shard in shards]
 
     async def resume(self) -> list[Asked]:
@@ -111,18 +111,20 @@ class _Flow:
         await self._count(finished)
 
     async def _count(self, finished: Finished) -> None:
-        self.rows[finished.data_id] = finished.facts.counts["rows"]
+        facts = finished.facts
+        self.sizes[finished.data_id] = facts.counts["rows"], facts.differing
         number = finished.data_id // self.size
         shard = self.shards[number]
         self.left[number] -= 1
         query = shard.queries[finished.data_id - shard.first]
-        self.progress.finished(finished.data_id, query, finished.facts)
+        self.progress.finished(finished.data_id, query, facts)
         if not self.left[number]:
-            rows = sum(self.rows.pop(data_id) for data_id in shard.data_ids)
-            await asyncio.to_thread(self._make, shard, rows)  # queries go on meanwhile
+            rows, differing = zip(*(self.sizes.pop(i) for i in shard.data_ids), strict=True)
+            # Queries go on meanwhile.
+            await asyncio.to_thread(self._make, shard, sum(rows), sum(differing))
             self.journal.drop(shard.data_ids)
 
-    def _make(self, shard: Shard, rows: int) -> None:
+    def _make(self, shard: Shard, rows: int, differing: int) -> None:
         with Journal(self.journal.path) as journal:
             kept = (Finished.from_bytes(key, journal.get(key)) for key in shard.data_ids)
-            write_shard(shard, kept, rows, self.folder)
+            write_shard(shard, kept, rows, differing, self.folder)

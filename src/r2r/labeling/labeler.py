@@ -14,7 +14,7 @@ from r2r.labeling.concurrent import Turns, map_bounded
 from r2r.labeling.continuations import Fork, compare, forks_of
 from r2r.labeling.finished import EXAMPLES, Facts, Finished, columns_of, tally
 from r2r.labeling.flow import Asked, Keep, Progress
-from r2r.labeling.prefill import read
+from r2r.labeling.prefill import read, read_large
 from r2r.labeling.respond import Response, respond
 from r2r.labeling.rules import Held, Rule
 from r2r.labeling.sentences import Sentences
@@ -94,6 +94,8 @@ class QueryLabeler:
             response = Response(query, data_id, tokens)
             think = {"think_start": self.think_start, "think_end": self.think_end}
             reading, features = await read(self.slm, response, **think)
+            async with turn():
+                features |= await read_large(self.llm, response, reading.mismatch)
             forks = forks_of(response, reading.mismatch, features["small_token"], self.sentences)
             verdicts = await self.rule.verdicts(forks, held) if forks else []
         finally:

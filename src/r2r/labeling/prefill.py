@@ -1,4 +1,5 @@
-"""Step 2: the SLM reads a response: what it would have written at every position, and why."""
+"""Step 2: the SLM reads a response: what it would have written at every position, and why. Where
+that differs the LLM tells what it knew."""
 
 from __future__ import annotations
 
@@ -57,6 +58,28 @@ async def read(
         "small_last_hidden_states": float16(prefill.signals.hidden.float().numpy(), "pair.slm"),
     }
     return Reading(entropy(logits), differs & mask, mask), features
+
+
+async def read_large(
+    llm: Engine, response: Response, mismatch: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The LLM's feature columns (dataset.LARGE) at the rows of ``mismatch`` [rows] bool; none where
+    there are none. What is beyond float16's range is brought to its end.
+
+    All of the answer is read anew, and alone: what is found is the same to the byte in any batch.
+    """
+    at = np.flatnonzero(mismatch)
+    if not len(at):
+        return {}
+    prompt, first = response.query.tokens, int(at[0])
+    found = await llm.prefill([*prompt, *response.tokens], start=len(prompt) - 1 + first)
+    rows, limit = at - first, np.finfo(np.float16).max
+    logits, hidden = (
+        np.clip(column.float().numpy()[rows], -limit, limit).astype(np.float16)
+        for column in (found.signals.logits, found.signals.hidden)
+    )
+    indices = found.indices.numpy()[rows].astype(np.int32)
+    return {"large_logits": logits, "large_indices": indices, "large_last_hidden_states": hidden}
 
 
 def float16(values: np.ndarray, key: str) -> np.ndarray:

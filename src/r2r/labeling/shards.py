@@ -11,7 +11,7 @@ import numpy as np
 
 from r2r.config import LabelerConfig
 from r2r.errors import must_be
-from r2r.labeling.dataset import SPLITS, ShardWriter, Split
+from r2r.labeling.dataset import LARGE, SPLITS, ShardWriter, Split
 from r2r.labeling.finished import COUNTED, EXAMPLES, KINDS, Finished
 from r2r.labeling.respond import LEFT_OUT, Query
 from r2r.records import MANIFEST, fingerprint, whole_folder, write_json
@@ -46,10 +46,13 @@ def cut(queries: Sequence[Query], config: LabelerConfig) -> list[Shard]:
     ]
 
 
-def write_shard(shard: Shard, finished: Iterable[Finished], rows: int, folder: Path) -> None:
+def write_shard(
+    shard: Shard, finished: Iterable[Finished], rows: int, differing: int, folder: Path
+) -> None:
     """Make the shard's own folder in ``folder``, whole or not at all.
 
-    ``finished``: all its queries, in their order; one is in memory at a time. ``rows``: of all.
+    ``finished``: all its queries, in their order; one is in memory at a time. ``rows``: of all,
+    and those where the models differ.
     """
     counts, dropped = dict.fromkeys(COUNTED, 0), dict.fromkeys(LEFT_OUT, 0)
     entropy = dict.fromkeys(KINDS, 0.0)
@@ -57,7 +60,8 @@ def write_shard(shard: Shard, finished: Iterable[Finished], rows: int, folder: P
     kept: list[dict[str, Any]] = []
     examples: dict[str, list[dict[str, Any]]] = {"neutral": [], "divergent": []}
     with whole_folder(folder / shard.name) as temporary:
-        with ShardWriter(temporary, rows) as writer:
+        small, large = ShardWriter(temporary, rows), ShardWriter(temporary, differing)
+        with small, large:
             for query, split, one in zip(shard.queries, shard.splits, finished, strict=True):
                 tokens.append(one.facts.tokens)
                 for kind in COUNTED:
@@ -71,7 +75,10 @@ def write_shard(shard: Shard, finished: Iterable[Finished], rows: int, folder: P
                     continue
                 kept.append({"id": query.id, "data_id": one.data_id, "split": split})
                 number = np.full(one.facts.counts["rows"], SPLITS.index(split))
-                writer.append(one.columns | {"split": number})
+                own = {name: one.columns[name] for name in LARGE if name in one.columns}
+                large.append(own)
+                rest = {name: values for name, values in one.columns.items() if name not in own}
+                small.append(rest | {"split": number})
         manifest = {
             "counts": counts,
             "dropped": dropped,
@@ -79,7 +86,7 @@ def write_shard(shard: Shard, finished: Iterable[Finished], rows: int, folder: P
             "queries": kept,
             "tokens": tokens,
             "examples": examples,
-            "files": writer.files(),
+            "files": small.files(),
         }
         write_json(temporary / MANIFEST, manifest)
 

@@ -12,9 +12,10 @@ from r2r.trace import Step
 
 
 class Acceptance(ABC):
-    """The test of a verified token."""
+    """The test of a verified token. ``reads``: it wants the LLM's signals in the token's place."""
 
     version: ClassVar[int] = 1  # raised whenever it accepts something else than before
+    reads: ClassVar[bool] = False
 
     @abstractmethod
     def accepts(self, tokens: list[int], read: Verified) -> list[bool]:

@@ -166,9 +166,10 @@ class Writer:
         self.ahead = []
         return token
 
-    async def verify(self, given: list[int]) -> Verified:
-        """What it thinks of the tokens ``given``, were they to come next."""
+    async def verify(self, given: list[int], *, signals: bool = False) -> Verified:
+        """What it thinks of the tokens ``given``, were they to come next; and its ``signals``."""
         request, unread = self._request(given, 0, None), self._unread(given)
+        request.signals = signals
         found = await self.engine.verify(request, len(self.answer.tokens))
         self._count(unread, Decoded(found.choices[-1:], "budget"), None)
         self.ahead = list(given)

@@ -30,5 +30,5 @@ class Check(Policy):
     async def write(self, answer: Answer) -> None:
         while answer.ended is None:
             drafted = await answer.slm.draft(self.every, threshold=answer.threshold)
-            read = await answer.llm.verify(drafted.tokens)
+            read = await answer.llm.verify(drafted.tokens, signals=self.accept.reads)
             answer.add(*self.accept.settled(drafted, read))

@@ -28,7 +28,7 @@ class Speculative(Policy):
     async def write(self, answer: Answer) -> None:
         while answer.ended is None:
             drafted = await answer.slm.draft(min(self.draft_tokens, answer.left - 1))
-            read = await answer.llm.verify(drafted.tokens)
+            read = await answer.llm.verify(drafted.tokens, signals=self.accept.reads)
             steps = self.accept.settled(drafted, read)
             if all(step.source == "slm" for step in steps):
                 steps.append(Step(read.choices[-1], "llm"))

@@ -12,20 +12,53 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from r2r.records import MANIFEST, read_json, whole_folder, write_json
+from r2r.records import MANIFEST, fingerprint, read_json, whole_folder, write_json
 from r2r.stages.screen import say
-
-if TYPE_CHECKING:
-    from r2r.stages.fingerprints import Key
 
 LOCKS = "locks"  # beside the kinds of artifacts; empty files, locked by the kernel while in use
 MAKING = "making.json"  # in an artifact's folder until it is whole: its manifest's ``made``
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An artifact by what decides it. ``parents``: those it was made from, as ``kind/name``.
+    ``pair`` and ``what`` are for people."""
+
+    root: Path
+    kind: str
+    pair: str
+    what: str
+    decides: dict[str, Any]
+    parents: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return fingerprint(self.decides)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.kind / self.name
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def about(self) -> dict[str, Any]:
+        """Plain data, for the artifact's manifest."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "pair": self.pair,
+            "what": self.what,
+            "parents": list(self.parents),
+            "decides": self.decides,
+        }
 
 
 def artifact(

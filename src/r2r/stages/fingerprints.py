@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from r2r.policies.query import QUERY_ROUTERS, QUERY_VERSION
 from r2r.policies.routed import ROUTED_VERSION
 from r2r.policies.single import SINGLE_VERSION
 from r2r.records import fingerprint, folder_hash
+from r2r.stages.artifacts import Key
 from r2r.stages.given import given_id
 from r2r.stages.parts import PARTS
 from r2r.stages.sharing import drafts_in_server
@@ -34,41 +35,6 @@ if TYPE_CHECKING:
 TRACES_VERSION = 2  # which answers a person reads, and what is said of their tokens
 WHERE = ("accelerator", "devices", "strategy", "num_workers")  # a router is trained
 THRESHOLD = ("positive", "min_recall", "target_share")  # all that a router without weights reads
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An artifact by what decides it. ``parents``: those it was made from, as ``kind/name``.
-    ``pair`` and ``what`` are for people."""
-
-    root: Path
-    kind: str
-    pair: str
-    what: str
-    decides: dict[str, Any]
-    parents: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return fingerprint(self.decides)
-
-    @property
-    def folder(self) -> Path:
-        return self.root / self.kind / self.name
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
-
-    def about(self) -> dict[str, Any]:
-        """Plain data, for the artifact's manifest."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "pair": self.pair,
-            "what": self.what,
-            "parents": list(self.parents),
-            "decides": self.decides,
-        }
 
 
 def _key(
@@ -139,6 +105,25 @@ def router(bench: Workbench) -> Key:
     if bench.learns and is_open(config.router, config.trainer):
         decides["steps"] |= {"sizes": SIZES_VERSION}
     return _key(bench, "router", bench.router_name, decides, parents)
+
+
+def judge(bench: Workbench) -> Key:
+    """The network of a policy's learned test."""
+    learned, trainer = bench.learned, asdict(bench.config.trainer)
+    assert learned is not None
+    name, parents = _labels_read(bench)
+    unread = (*WHERE, "positive", "target_share")
+    steps = {"sizes": SIZES_VERSION, "calibration": CALIBRATION_VERSION}
+    steps |= learned.steps | {"training": TRAINING_VERSION}
+    decides = {
+        "pair": bench.pair.identity(),
+        "scorer": learned.scorer,
+        "seed": bench.config.seed,
+        "labels": name,
+        "trainer": {key: value for key, value in trainer.items() if key not in unread},
+        "steps": steps,
+    }
+    return _key(bench, "judge", "learned test", decides, parents)
 
 
 def calibration(bench: Workbench) -> Key:
@@ -288,13 +273,18 @@ def _who(bench: Workbench, system: str) -> Who:
     steps = {"routed": ROUTED_VERSION, "policy": policy.version}
     if policy.accept is not None:
         steps["accept"] = policy.accept.version
+    parents: tuple[str, ...] = ()
+    if bench.learned:
+        known = bench.described_judge
+        both["judge"] = [known.config, known.digest]
+        parents = (f"judge/{bench.judge_folder.name}",)
     if not policy.routes:
         # SGLang's own does not tell which tokens were drafts: other traces of the same text.
         by_server = drafts_in_server(config, policy) is not None
-        return both | ({"by": "sglang"} if by_server else {}), steps, ()
+        return both | ({"by": "sglang"} if by_server else {}), steps, parents
     routing = {"router": _routing(bench), "threshold": bench.threshold}
     steps["router"] = bench.described_router.version
-    return both | routing, steps, _router_parents(bench)
+    return both | routing, steps, (*_router_parents(bench), *parents)
 
 
 def _routing(bench: Workbench) -> list[Any]:

@@ -20,7 +20,7 @@ from r2r.stages.artifacts import LOCKS, MAKING, leftovers, lock_of
 from r2r.stages.screen import console, say
 from r2r.stages.watch import FILE as PROGRESS
 
-KINDS = ("labels", "router", "calibration", "evaluation", "query", "traces")
+KINDS = ("labels", "router", "judge", "calibration", "evaluation", "query", "traces")
 BATCH = 100  # artifacts locked at once, to be removed
 WIDTH, INDENT = 80, " " * 20
 SHORT = 8  # digits of a name that tell it from others

@@ -63,8 +63,8 @@ def label(bench: Workbench) -> bool:
     return reused
 
 
-def open_labels(bench: Workbench) -> Labels:
-    """The run's labels, for ``trainer.positive``.
+def open_labels(bench: Workbench, positive: str | None = None) -> Labels:
+    """The run's labels, for ``positive``; ``trainer.positive`` where it is None.
 
     Raises ConfigError where they are not there, damaged, or of no use.
     """
@@ -76,7 +76,7 @@ def open_labels(bench: Workbench) -> Labels:
     if not given:
         bench.use(fingerprints.labels(bench))
     labels = Labels.open(bench.labels_folder, given=given)
-    return labels.counting(bench.config.trainer.positive)
+    return labels.counting(positive or bench.config.trainer.positive)
 
 
 def _label(bench: Workbench, folder: Path) -> None:

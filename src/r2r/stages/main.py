@@ -195,7 +195,7 @@ def _objective(
 def _stages(bench: Workbench, folder: Path, tracking: Tracking) -> Outcome:
     outcome, wanted = Outcome(folder), [s for s in STAGES if s in bench.config.stages]
     labels = "train" not in wanted or bench.needs_labels
-    if "label" in wanted and labels:
+    if "label" in wanted and (labels or bench.learned):
         from r2r.stages.label import label
 
         outcome.reused += ["labels"] if label(bench) else []

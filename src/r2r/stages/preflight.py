@@ -48,6 +48,8 @@ def preflight(bench: Workbench) -> None:
     """Find every mistake that can be found before anything expensive is done."""
     config = bench.config
     check(bench)
+    if bench.learned and "train" in config.stages:
+        _check_heard(bench)
     learned = "evaluate" in config.stages and set(QUERY_ROUTERS) & set(config.systems)
     if learned or config.target is not None:
         from r2r.evaluation.harness import check_split
@@ -60,7 +62,8 @@ def preflight(bench: Workbench) -> None:
     if bench.fleet is None:
         _check_exact(bench)
     if config.labeler.labels or (
-        "label" in config.stages and ("train" not in config.stages or bench.needs_labels)
+        "label" in config.stages
+        and ("train" not in config.stages or bench.needs_labels or bench.learned)
     ):
         _ = bench.labels_folder  # the queries can be read, or given labels used
     if "serve" in config.stages:
@@ -75,6 +78,18 @@ def preflight(bench: Workbench) -> None:
     missing = needed and "train" not in config.stages
     if bench.asks_router and (bench.finished_router or missing):
         _ = bench.threshold  # the router is there, fits the SLM, and has a threshold
+    if bench.learned and missing:
+        _ = bench.described_judge  # it is there, and of this pair
+
+
+def _check_heard(bench: Workbench) -> None:
+    """Labels that come from elsewhere hold what the LLM knew of the tokens that differ."""
+    labeler = bench.config.labeler
+    wanted = "labels made by this version with policy/accept=learned, which reads what the LLM knew"
+    if labeler.path:
+        raise must_be("labeler.path", f"null, for {wanted}", labeler.path)
+    if labeler.labels and not any(bench.labels_folder.glob("shard-*/large_logits.npy")):
+        raise must_be("labeler.labels", wanted, labeler.labels)
 
 
 def _check_exact(bench: Workbench) -> None:

@@ -7,9 +7,15 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from r2r.stages.fingerprints import WHERE
+
+if TYPE_CHECKING:
+    from r2r.stages.workbench import Workbench
 
 PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "lm-eval", "hydra-core")
 # Of a run's entry, what its speed may depend on; and what of that does not show in it.
@@ -30,6 +36,25 @@ def provenance() -> dict[str, Any]:
             "threads": int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))),
         },
     }
+
+
+def made_with(bench: Workbench, kind: str) -> dict[str, Any]:
+    """What of a run shows in an artifact's time, and in nothing else of it."""
+    config, about = bench.config, provenance()
+    if config.engine.device != "cpu":
+        about["machine"]["gpus"] = gpus()
+    if bench.fleet and bench.fleet.version:
+        about["versions"]["sglang"] = bench.fleet.version
+    about["engine"] = asdict(config.engine)
+    if kind == "evaluation":
+        about["run"] = bench.session
+    if kind == "labels":
+        labeler = config.labeler
+        about["labeler"] = {"executor": labeler.executor, "shard_queries": labeler.shard_queries}
+    if kind in ("router", "judge"):
+        trainer = asdict(config.trainer)
+        about["trainer"] = {key: trainer[key] for key in WHERE}
+    return about
 
 
 def gpus() -> list[str]:

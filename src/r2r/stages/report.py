@@ -30,7 +30,7 @@ from r2r.stages.artifacts import made
 from r2r.stages.calibrate import calibration
 from r2r.stages.evaluate import systems
 from r2r.stages.graded import SAMPLES, evaluation_folder, read_samples
-from r2r.stages.provenance import timed_otherwise
+from r2r.stages.provenance import made_with, timed_otherwise
 from r2r.stages.readable import readable
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
@@ -79,7 +79,7 @@ def _timed(bench: Workbench, system: str, folder: Path) -> dict[str, Any]:
     """The machine's highest ``load`` meanwhile, and ``timed_in``, this run; or, where another run
     has made the answers, or other settings: no speed, and ``timed_with``, those settings by name.
     What a query-level router takes was timed with the models' own answers."""
-    here, of = bench.made_with("evaluation"), [folder]
+    here, of = made_with(bench, "evaluation"), [folder]
     if system in QUERY_ROUTERS:
         of = [evaluation_folder(bench, name) for name in ("slm", "llm")]
     found: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from r2r.policies.query import QUERY_ROUTERS
 from r2r.policies.query.generator import QueryLevel
 from r2r.policies.routed import Routed
 from r2r.policies.single import Single
+from r2r.routers.checkpoint import load_saved
 from r2r.stages.sharing import drafts_in_server
 from r2r.stages.workbench import Workbench
 
@@ -46,6 +47,10 @@ def _generator(bench: Workbench, system: str) -> tuple[Generator, Params]:
 
 def _routed(bench: Workbench, params: Params) -> tuple[Routed, Params]:
     saved = bench.saved_router if bench.policy.routes else None
+    if bench.learned:
+        _ = bench.described_judge
+        judge = load_saved(bench.judge_folder, token_embeddings=None)
+        bench.learned.attach(judge.router)
     slm = bench.engine("slm", saved)
     routed = Routed(
         policy=bench.policy,

@@ -21,7 +21,17 @@ FILLED = "R2R_ROUTER_FOLDER"  # the folder being filled: for the processes that 
 
 
 def train(bench: Workbench, tracking: Tracking) -> bool:
-    """Train or calibrate the run's router; True where that was done already."""
+    """Train or calibrate the run's router, and train the policy's learned test where it has one;
+    True where that was done already."""
+    reused = _router(bench, tracking)
+    if bench.learned is None:
+        return reused
+    from r2r.stages.judging import train_judge
+
+    return train_judge(bench) and reused
+
+
+def _router(bench: Workbench, tracking: Tracking) -> bool:
     if not bench.asks_router:
         who = "the oracle" if bench.oracle else f"policy {bench.config.policy['name']}"
         say("train", f"nothing to do: {who} asks no router")

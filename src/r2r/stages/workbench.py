@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,10 @@ from r2r.pairs import (
 from r2r.policies.build import build_policy
 from r2r.records import MANIFEST
 from r2r.stages import fingerprints
-from r2r.stages.artifacts import artifact
+from r2r.stages.artifacts import Key, artifact
 from r2r.stages.given import given_labels
 from r2r.stages.parts import held_out
-from r2r.stages.provenance import gpus, provenance
+from r2r.stages.provenance import made_with
 from r2r.stages.screen import say
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
 
     from r2r.engines.base import Engine
     from r2r.engines.sglang.fleet import Fleet
+    from r2r.policies.learned import Learned
     from r2r.policies.routed import Policy
     from r2r.routers.base import Router
     from r2r.routers.checkpoint import Description, SavedRouter
-    from r2r.stages.fingerprints import Key
 
 
 class Workbench:
@@ -58,9 +57,10 @@ class Workbench:
 
     def used(self) -> dict[str, str]:
         """The artifacts this run made or read, by kind."""
+        found = {"judge": str(self.judge_folder)} if self.learned else {}
         if not self.asks_router:
-            return {}
-        found = {"router": str(self.router_path)}
+            return found
+        found |= {"router": str(self.router_path)}
         return found | ({"labels": str(self.labels_folder)} if self.needs_labels else {})
 
     def use(self, *keys: object) -> None:
@@ -76,28 +76,7 @@ class Workbench:
         """``artifacts.artifact`` of this run; True where it was reused."""
         self.use(key, *key.parents)
         forced = self.config.force if force is None else force
-        return artifact(stage, key, forced, make, lambda: self.made_with(key.kind))
-
-    def made_with(self, kind: str) -> dict[str, Any]:
-        """What of this run shows in an artifact's time, and in nothing else of it."""
-        config, about = self.config, provenance()
-        if config.engine.device != "cpu":
-            about["machine"]["gpus"] = gpus()
-        if self.fleet and self.fleet.version:
-            about["versions"]["sglang"] = self.fleet.version
-        about["engine"] = asdict(config.engine)
-        if kind == "evaluation":
-            about["run"] = self.session
-        if kind == "labels":
-            labeler = config.labeler
-            about["labeler"] = {
-                "executor": labeler.executor,
-                "shard_queries": labeler.shard_queries,
-            }
-        if kind == "router":
-            trainer = asdict(config.trainer)
-            about["trainer"] = {key: trainer[key] for key in fingerprints.WHERE}
-        return about
+        return artifact(stage, key, forced, make, lambda: made_with(self, key.kind))
 
     @cached_property
     def pair(self) -> ModelPair:
@@ -242,6 +221,13 @@ class Workbench:
         """How the two models share an answer."""
         return build_policy(self.config.policy)
 
+    @property
+    def learned(self) -> Learned | None:
+        """The policy's test of the SLM's tokens, where it is to be trained."""
+        from r2r.policies.learned import Learned
+
+        return self.policy.accept if isinstance(self.policy.accept, Learned) else None
+
     # What is made of what.
 
     @cached_property
@@ -352,6 +338,21 @@ class Workbench:
             raise must_be("policy", wanted, self.config.policy["name"])
         saved.router.to(self.device)
         return saved
+
+    @cached_property
+    def judge_folder(self) -> Path:
+        return fingerprints.judge(self).folder
+
+    @cached_property
+    def described_judge(self) -> Description:
+        """What is known of the policy's learned test."""
+        from r2r.routers.checkpoint import describe
+
+        if not (self.judge_folder / MANIFEST).exists():
+            wanted = "a list with train first (no network of policy/accept=learned yet)"
+            raise must_be("stages", wanted, self.config.stages)
+        self.use(f"judge/{self.judge_folder.name}")
+        return describe(self.judge_folder, **self._trained_for())
 
     def _trained(self) -> Path:
         if not (self.router_folder / MANIFEST).exists():

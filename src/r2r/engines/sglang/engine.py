@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from r2r.engines.base import Decoded, EndReason, Prefill, Request, Sampling, Verified
+from r2r.engines.judged import joined
 from r2r.engines.sglang.client import Client
 from r2r.engines.sglang.delay import Delay, Gate, Rule, measure
 from r2r.engines.sglang.server import Server
 from r2r.errors import EngineFailed
-from r2r.trace import TokenSignals
 
 READ = 2048  # positions whose signals come in one message
 SCORED = ("r2r_score", "r2r_draft")
@@ -101,9 +101,15 @@ class SGLangEngine:
     async def verify(self, request: Request, start: int) -> Verified:
         text, first = [*request.prompt, *request.answer], len(request.prompt) + start - 1
         wish = _wish(request.sampling, request.prompt) | {"judge_from": first}
+        if request.signals:
+            wish["read_from"] = first
         async with self._under_way():
             await self._company()
-            return Verified(**await self._reading(text, first, wish, "r2r_judged"))
+            told = await self._reading(text, first, wish)
+        found = Verified(**told["r2r_judged"][0])
+        if request.signals:
+            found.read = joined([_unpacked(told["r2r_read"][0])], first, len(text) - 1)
+        return found
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
         end = len(tokens) - 1
@@ -112,8 +118,7 @@ class SGLangEngine:
                 await self._read(tokens[: min(first + READ, end)], first)
                 for first in range(start, end, READ)
             ]
-        argmax, logits, indices, hidden = map(torch.cat, zip(*parts, strict=True))
-        return Prefill(TokenSignals(argmax, logits, hidden, torch.arange(start, end)), indices)
+        return joined(parts, start, end)
 
     # One request.
 
@@ -195,21 +200,21 @@ class SGLangEngine:
     async def _read(self, text: list[int], first: int) -> tuple[torch.Tensor, ...]:
         """Signals from position ``first`` of ``text`` on."""
         wish = _wish(Sampling(), text) | {"read_from": first}
-        return _unpacked(await self._reading(text, first, wish, "r2r_read"))
+        return _unpacked((await self._reading(text, first, wish))["r2r_read"][0])
 
-    async def _reading(self, text: list[int], first: int, wish: dict[str, Any], key: str) -> Any:
-        """What ``wish`` wants told under ``key`` of positions from ``first`` of ``text`` on. Asking
-        for log-probabilities keeps the server from taking these out of its cache unread."""
+    async def _reading(self, text: list[int], first: int, wish: dict[str, Any]) -> dict[str, Any]:
+        """What ``wish`` wants told of positions from ``first`` of ``text`` on. Asking for
+        log-probabilities keeps the server from taking these out of its cache unread."""
         logprobs = {"return_logprob": True, "logprob_start_len": first}
 
         def body() -> dict[str, Any]:
             return self._body(text, 1, wish) | logprobs
 
         async with contextlib.aclosing(self.client.messages(body)) as messages:
-            told = (await anext(messages))["meta_info"].get(key)
-        if told is None:
+            told = (await anext(messages))["meta_info"]
+        if not {"r2r_judged", "r2r_read"} & told.keys():
             raise EngineFailed(f"{self.client}: its plug-in is not active")
-        return told[0]
+        return told
 
     def _body(
         self, text: list[int], budget: int, wish: dict[str, Any], interval: int | None = None

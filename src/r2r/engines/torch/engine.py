@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from r2r.engines.base import Decoded, Prefill, Request, Verified
-from r2r.engines.judged import Judged, judge
+from r2r.engines.judged import Judged, joined, judge
 from r2r.engines.slices import slices
 from r2r.engines.torch.attention import Layout, width_class
 from r2r.engines.torch.cache import SlotCache
@@ -21,7 +21,6 @@ from r2r.engines.torch.delay import derived
 from r2r.engines.torch.runner import Runner
 from r2r.engines.torch.slots import Slot, Slots
 from r2r.routers.base import Router
-from r2r.trace import TokenSignals
 
 
 @dataclass(slots=True, eq=False)
@@ -128,15 +127,17 @@ class TorchEngine:
     async def verify(self, request: Request, start: int) -> Verified:
         job = self._job(request)
         prompt = len(request.prompt)
-        job.judged = Judged(job.text, prompt, prompt + start - 1, request.sampling)
-        return await self._submit(job)
+        first = prompt + start - 1
+        job.judged = Judged(job.text, prompt, first, request.sampling)
+        found: Verified = await self._submit(job)
+        if request.signals:
+            found.read = joined(job.read, first, len(job.text) - 1)
+        return found
 
     async def prefill(self, tokens: list[int], start: int, session: int = -1) -> Prefill:
         job = self._job(Request(tokens[:-1], [], 0, session=session))
         job.read_from = start
-        argmax, logits, indices, hidden = map(torch.cat, zip(*await self._submit(job), strict=True))
-        positions = torch.arange(start, len(tokens) - 1)
-        return Prefill(TokenSignals(argmax, logits, hidden, positions), indices)
+        return joined(await self._submit(job), start, len(tokens) - 1)
 
     def _job(self, request: Request) -> Job:
         future = asyncio.get_running_loop().create_future()
@@ -291,7 +292,10 @@ class TorchEngine:
                     job.future.set_result(job.read)
             elif job.judged is not None:
                 first = max(start, job.wanted)
-                judging.append((job.judged, range(end - len(tokens) + first - start, end), first))
+                rows = range(end - len(tokens) + first - start, end)
+                judging.append((job.judged, rows, first))
+                if job.request.signals:
+                    job.read += self.runner.read(hidden[rows.start : rows.stop])
             elif complete:
                 writing.append(job)
                 last.append(end - 1)
