@@ -11,10 +11,10 @@ from toy import ToyEngine
 from r2r.engines.base import Prefill, Verified
 from r2r.errors import ConfigError
 from r2r.labeling.dataset import LARGE, Labels
+from r2r.labeling.heard import JudgedTokens, log_ratios
 from r2r.policies.learned import Learned, about
 from r2r.routers.base import Router
 from r2r.trace import TokenSignals
-from r2r.training.judged import JudgedTokens, log_ratios
 
 OPTIONS = {"hidden_dims": [4], "expansion": 2, "dropout": 0.0}
 

@@ -31,11 +31,11 @@ def train_judge(bench: Workbench) -> bool:
 def _train(bench: Workbench, folder: Path) -> None:
     from pytorch_lightning.loggers import CSVLogger
 
+    from r2r.labeling.heard import JudgedTokens, log_ratios
     from r2r.routers.build import build_router
     from r2r.routers.checkpoint import save_router
     from r2r.training.calibrate import quality
     from r2r.training.fit import train_router
-    from r2r.training.judged import JudgedTokens, log_ratios
     from r2r.training.sizes import sized_router, sized_trainer
 
     config, learned = bench.config, bench.learned

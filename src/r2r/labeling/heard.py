@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from r2r.errors import must_be
-from r2r.labeling.dataset import Labels, usable_rows
+from r2r.labeling.dataset import Labels, Split, usable_rows
 from r2r.policies.learned import about
 from r2r.trace import TokenSignals
-from r2r.training.data import Split
 
 
 class JudgedTokens:
