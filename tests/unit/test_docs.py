@@ -82,6 +82,8 @@ def test_the_pages_commands_run_one_after_the_other(tmp_path):
         given = overrides(command)
         if page != "configure" or set(given) & set(HYDRA_FLAGS):
             continue
+        if any(part.startswith("target=") for part in given):  # so small a run reaches none
+            continue
         given = [part.replace("outputs/", f"{tmp_path}/") for part in given]
         small = [part for part in SMALL if part.split("=")[0] not in " ".join(given)]
         needs = ["router=mlp", "threshold=0.1"] if given[0].startswith("stages") else []
