@@ -24,13 +24,16 @@ BEGIN, END = "<!-- nano: written by experiments/run_all.py -->", "<!-- /nano -->
 
 def main() -> None:
     smoke, names = "--smoke" in sys.argv[1:], [a for a in sys.argv[1:] if a != "--smoke"]
+    ran: dict[str, Path] = {}
     for name in names or sorted(path.stem for path in (HERE / "experiment").glob("*.yaml")):
         began = time.monotonic()
         command = [sys.executable, str(ROOT / "run.py"), f"+experiment={name}"]
         subprocess.run([*command, *(SMOKE if smoke else [])], check=True)
-        if not smoke:
-            refresh(HERE / name, (ROOT / "outputs" / "latest").resolve())
+        ran[name] = (ROOT / "outputs" / "latest").resolve()
         print(f"{name}: {time.monotonic() - began:.0f} s\n", flush=True)
+    for name, sweep in ran.items():  # at last: a page that is written makes the commit a dirty one
+        if not smoke:
+            refresh(HERE / name, sweep)
 
 
 def refresh(page: Path, sweep: Path) -> None:
