@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from r2r.stages import label
+from r2r.stages import label, rules
 from r2r.stages.compose import compose
 from r2r.stages.workbench import Workbench
 
@@ -119,7 +119,7 @@ def naive(bench: Workbench, asked: list[Any], lengths: list[int], now: Any) -> d
 
     pair, config = bench.pair, bench.config.labeler
     slm, llm = (bench.load(pair.models[name], pair.keys[name]) for name in ("slm", "llm"))
-    cut, ends, judge = label.sentences(bench), label.think(bench), label.verifier(bench)
+    cut, ends, judge = rules.sentences(bench), rules.think(bench), rules.verifier(bench)
     banned = [[pair.route_id]]
 
     def go_on(tokens: list[int], budget: int, **more: Any) -> list[int]:

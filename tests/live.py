@@ -57,11 +57,11 @@ class Script(Generator):
                 while n == 2 and "wait" in said and not self.go.is_set():
                     await asyncio.sleep(0.01)
                 written.append(token)
-                add(
-                    Step(token, "llm", 0.75, 9, (10, 11))
-                    if n % 4 == 0
-                    else Step(token, "slm", 0.25)
-                )
+                by_llm = n % 4 == 0
+                step = Step(token, "llm", 0.75, 9, (10, 11)) if by_llm else Step(token, "slm", 0.25)
+                spent.of(step.source).forwards += 1
+                spent.slm.forwards += 3 * by_llm  # the draft, and what was cut
+                add(step)
                 if stop and stop(written):
                     return "stop"
                 if len(written) == budget:

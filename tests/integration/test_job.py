@@ -54,7 +54,7 @@ def test_the_main_job_leaves_what_it_promises(undisturbed):
     outputs, found = undisturbed.outputs, undisturbed.results
     folder = outputs / "latest"
     assert (found["pair"], found["benchmark"], found["threshold"]) == ("nano", "nano", 0.1)
-    assert list(found["systems"]) == ["slm", "mid", "llm", "routed"]
+    assert list(found["systems"]) == ["slm", "mid", "llm", "routed", "query_random"]
     for figures in found["systems"].values():
         assert figures.keys() >= FIGURES
         assert figures["n"] == 24
@@ -81,7 +81,7 @@ def test_another_threshold_neither_labels_nor_trains_again(undisturbed, tmp_path
     screen = run(outputs, "router=mlp", "threshold=0.3").splitlines()
     assert {kind: set(os.listdir(artifacts / kind)) for kind in before} == before
     told = [line for line in screen if line.startswith(("label", "train", "evaluate"))]
-    told = [line for line in told if "examples to read" not in line]
+    told = [line for line in told if ends(line)]
     assert [("(reused)" in line) for line in told] == [True] * 5 + [False]
 
 
@@ -94,8 +94,10 @@ def test_a_cached_run_loads_no_model(undisturbed, tmp_path, monkeypatch):
     again = run_stages(config, tmp_path / "again", router_name, told)
     assert again.reused == ["labels", "router", "calibration", "slm", "mid", "llm", "routed"]
     latest = undisturbed.outputs / "latest"
-    for name in ("traces.jsonl", "results.json", "calibration.json"):
+    for name in ("traces.jsonl", "calibration.json"):
         assert (tmp_path / "again" / name).read_bytes() == (latest / name).read_bytes()
+    told_again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert numbers(told_again) == numbers(undisturbed.results)
 
 
 def test_killed_at_random_moments_it_ends_the_same(undisturbed, tmp_path):
@@ -146,8 +148,20 @@ def test_at_once_on_the_same_outputs_each_artifact_is_made_once(undisturbed, tmp
 
 
 def told_by(stage: str, screen: str) -> str:
-    lines = screen.splitlines()
-    return next(x for x in lines if x.startswith(stage) and "another run" not in x)
+    return next(x for x in screen.splitlines() if x.startswith(stage) and ends(x))
+
+
+def ends(line: str) -> bool:
+    """Whether it tells how a stage ended: not what it is about to do, waits for or warns of."""
+    other = (
+        "examples to read",
+        "another run",
+        "warning",
+        "control pairs",
+        "prompts of",
+        " under way",
+    )
+    return not any(words in line for words in other)
 
 
 def test_any_two_folders_are_a_pair(tmp_path):
@@ -158,7 +172,7 @@ def test_any_two_folders_are_a_pair(tmp_path):
         "pair.max_new_tokens=160", "pair.router.hidden_dims=[32]",
         "threshold=auto")  # fmt: skip
     found = results(tmp_path / "outputs")
-    assert list(found["systems"]) == ["slm", "llm", "routed"]
+    assert list(found["systems"]) == ["slm", "llm", "routed", "query_random"]
     assert 0 < found["threshold"] < 1
 
 

@@ -75,7 +75,7 @@ def test_a_trace_is_plain_where_there_is_no_terminal(outputs):
 
 def test_a_sweep_does_only_what_is_new_and_ends_in_one_page(outputs):
     out = run(outputs, "-m", "+sweep=threshold", "threshold=0.1,0.3", "run=two")
-    told = [line for line in out.splitlines() if line.startswith("evaluate")]
+    told = [line for line in out.splitlines() if line.startswith("evaluate") and "accuracy" in line]
     fresh = [line for line in told if "(reused)" not in line]
     assert len(told) == 8 and len(fresh) == 1 and "routed" in fresh[0]
     assert "2 runs in" in out

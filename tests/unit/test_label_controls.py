@@ -80,7 +80,7 @@ def test_a_judge_that_cannot_tell_them_apart_is_refused_with_its_score(to, score
 
 def test_one_slip_is_no_reason(monkeypatch):
     lines = []
-    monkeypatch.setattr(check_rule, "say", lambda stage, text: lines.append(text))
+    monkeypatch.setattr(check_rule, "explain", lambda stage, text: lines.append(text))
     proof = proven(lambda drafts: "neutral" if "16" in "".join(drafts) else reads(drafts))
     check_proof(proof, LabelerConfig(verifier="judge"))
     assert lines == [

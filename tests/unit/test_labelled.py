@@ -13,7 +13,8 @@ from r2r.stages.labelled import Labelled
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(labelled, "say", lambda stage, text: lines.append(text))
+    for name in ("say", "explain"):
+        monkeypatch.setattr(labelled, name, lambda stage, text: lines.append(text))
     return lines
 
 

@@ -201,11 +201,11 @@ def labels_of(tmp_path, **options):
     return column(Labels.open(tmp_path), "divergent")[: len(PLAN)][[1, 5, 6, 18]].tolist()
 
 
-def test_likelihood_asks_the_llm_for_one_reading_and_nothing_else(tmp_path):
+def test_likelihood_asks_the_llm_for_readings_and_nothing_else(tmp_path):
     llm = ToyEngine(plan)
     label(tmp_path, llm=llm, rule=likelihood)
-    assert llm.read == 10 and all(request.parent is None for request in llm.requests)
-    assert len(llm.requests) == 10
+    assert llm.read == 20 and all(request.parent is None for request in llm.requests)
+    assert len(llm.requests) == 10  # the answers; each is read for the columns, and for the rule
 
 
 def test_likelihood_is_relative_to_the_llms_own_token(tmp_path):

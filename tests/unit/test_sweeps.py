@@ -160,6 +160,6 @@ def test_a_sweep_counts_its_jobs_and_ends_with_its_table(tmp_path):
     assert any("benchmark.limit=2" in line for line in end)
     assert any("slm/output_tokens" in line for line in end)
     for limit in (1, 2):  # other answers, other rows
-        assert sum(f"SLM, limit={limit}" in line for line in end) == 1
+        assert sum(f"SLM, limit={limit}" in line for line in end) == 2  # results, and work
     assert end[-1].startswith("report ") and "report.html" in end[-1]
     assert max(map(len, end[:-1])) <= 80

@@ -37,6 +37,8 @@ class SpecReason(Policy):
     ``ends``; none is streamed before it is scored.
     """
 
+    version = 2
+
     def __init__(self, *, least: float, ends: str):
         self.least, self.ends = least, ends
 

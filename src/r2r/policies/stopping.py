@@ -48,9 +48,10 @@ class StepEnd:
         return self.closed
 
     def aside(self) -> StepEnd:
-        """Another that may look at drafts: what this one and the stop strings know stays."""
+        """Another that may look at drafts, which are whole steps: what is thought of one does not
+        depend on the stop strings in it."""
         other = copy.copy(self)
-        other.stop = copy.copy(self.stop)
+        other.stop = None
         return other
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from r2r.config import Config, LabelerConfig
 from r2r.errors import ConfigError, must_be
-from r2r.stages.screen import say
+from r2r.stages.screen import explain
 
 if TYPE_CHECKING:
     from r2r.labeling.controls import Proof
@@ -45,7 +45,7 @@ def check_proof(proof: Proof | None, config: LabelerConfig) -> None:
     from r2r.labeling.controls import LEAST
 
     if proof.score >= LEAST:
-        say("label", f"{config.verifier}: {proof} right")
+        explain("label", f"{config.verifier}: {proof} right")
         return
     needless = "labeler=likelihood or labeler=outcome, which ask nobody"
     key, other = {

@@ -10,7 +10,7 @@ from r2r.labeling.flow import Counts, Progress
 from r2r.labeling.respond import LeftOut, Query
 from r2r.progress import UNLIMITED
 from r2r.progress import Progress as Shown
-from r2r.stages.screen import say
+from r2r.stages.screen import explain, say
 
 ENOUGH, MANY = 10, 0.1  # a warning where of so many answers at least such a share is left out
 JUDGED, ONE_SIDED = 50, 0.9  # and where of so many mismatches such a share has one verdict
@@ -80,4 +80,4 @@ class Labelled(Progress):
         """Say it, once."""
         if what not in self.warned:
             self.warned.add(what)
-            say("label", f"warning: {text}")
+            explain("label", f"warning: {text}")

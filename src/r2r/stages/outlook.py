@@ -12,7 +12,7 @@ from r2r.engines.base import Engine
 from r2r.engines.timing import Timer
 from r2r.eta import Ahead, Pace
 from r2r.policies.base import Generator, Prompt
-from r2r.stages.screen import say
+from r2r.stages.screen import explain
 from r2r.stages.watch import span
 
 WIDTH = 8  # requests at once whose steps are timed beside those of one alone
@@ -28,7 +28,7 @@ async def tell_answers(system: str, generator: Generator, prompts: Sequence[Prom
     paces = [await timed(engine, width) for engine in engines if _in_process(engine)]
     whole = whole_work(longest, sum(read), width)
     seconds = sum(pace.seconds(whole) for pace in paces)
-    say("evaluate", f"{system}: {_told(read, longest)}, {_span(seconds)}")
+    explain("evaluate", f"{system}: {_told(read, longest)}, {_span(seconds)}")
 
 
 async def tell_labels(
@@ -43,7 +43,7 @@ async def tell_labels(
         whole = whole_work(longest, sum(read), width)
         seconds = writes.seconds(whole) + reads.item * whole.tokens
     more = "; continuations and verdicts come on top"
-    say("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
+    explain("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
 
 
 def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,9 +21,16 @@ console = Console(highlight=False)
 
 
 def say(stage: str, text: str, reused: bool = False) -> None:
-    """One line of a stage; ``reused``: its artifact was there already."""
+    """One line of a stage, that can be copied; ``reused``: its artifact was there already."""
     console.print(f"{stage:<9}", style="bold", end=" ")
     console.print(text + (" (reused)" if reused else ""), markup=False, soft_wrap=True)
+
+
+def explain(stage: str, text: str) -> None:
+    """Words of a stage, on as many lines as they take."""
+    indent = 10 * " "
+    lines = textwrap.wrap(text, console.width - len(indent), break_on_hyphens=False)
+    say(stage, f"\n{indent}".join(lines))
 
 
 def next_command(config: Config, given: Sequence[str], asks_router: bool) -> str | None:

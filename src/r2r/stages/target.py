@@ -24,7 +24,7 @@ from r2r.reporting.statistics import Estimate, PairedBootstrap, Scores, ratio
 from r2r.routers.threshold import threshold_at
 from r2r.stages.aims import RECALL, Target, holder, tried
 from r2r.stages.graded import graded, read_samples
-from r2r.stages.screen import say
+from r2r.stages.screen import explain, say
 from r2r.stages.workbench import Workbench
 
 
@@ -67,9 +67,9 @@ def choose(bench: Workbench) -> dict[str, Any]:
         at = f"the nearest is {_told(found)}: {_figures(reached)}"
         raise ConfigError(f"target must be one that something tried reaches, got {text} ({at})")
     bench.route_as(best.threshold, best.policy)
-    say("target", f"{text}: {_told(found)}; validation: {_figures(reached)}")
+    explain("target", f"{text}: {_told(found)}; validation: {_figures(reached)}")
     checked = _checked(bench, target)
-    say("target", checked.pop("said"))
+    explain("target", checked.pop("said"))
     validation = {
         "n": reached.figures["n"],
         "accuracy": reached.figures["accuracy"],

@@ -10,7 +10,7 @@ from r2r.config import TrainerConfig
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.stages import fingerprints
 from r2r.stages.label import open_labels
-from r2r.stages.screen import bar, say
+from r2r.stages.screen import bar, explain, say
 from r2r.stages.tracking import Tracking
 from r2r.stages.workbench import Workbench
 from r2r.training import FEW, few
@@ -50,7 +50,7 @@ def _router(bench: Workbench, tracking: Tracking) -> bool:
         told += f": calibrated to {saved['threshold']:.4f}"
     validation = saved["metrics"].get("validation", {})
     if bench.config.trainer.target_share is None and few(validation.get("divergent", FEW)):
-        say(
+        explain(
             "train",
             f"warning: the validation labels have {validation['divergent']:,} divergent tokens, and"
             f" {FEW} is the least to choose a recall by: {100 * validation['positive_rate']:.0f}%"
