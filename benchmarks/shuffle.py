@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from harness import Shown, Target, finish, interleaved, options, parsed
@@ -19,6 +20,7 @@ from harness import Shown, Target, finish, interleaved, options, parsed
 from r2r.errors import ConfigError
 from r2r.stages.compose import compose
 from r2r.stages.label import open_labels
+from r2r.stages.train import sized
 from r2r.stages.workbench import Workbench
 from r2r.training import data
 from r2r.training.fit import train_router
@@ -29,13 +31,13 @@ FULL = 2**40
 def loss(bench: Workbench, window: int, seed: int, epochs: int) -> float:
     """The best epoch's validation loss."""
     data.WINDOW = window
-    config = bench.config.trainer
-    config.max_epochs = epochs
     bench.config.seed = seed
+    router, config = sized(bench)
+    config = replace(config, max_epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         found = train_router(
-            bench.new_router(), open_labels(bench), config, Path(folder), seed=seed, loggers=[],
-            progress=lambda done, most, note: None,
+            bench.new_router(router), open_labels(bench), config, Path(folder), seed=seed,
+            loggers=[], progress=lambda done, most, note: None,
         )  # fmt: skip
     return found.metrics["val_loss"]
 

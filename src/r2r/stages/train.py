@@ -68,7 +68,7 @@ def train_along(bench: Workbench) -> None:
     """What a further process of strategy=ddp does of a job: it leaves by SystemExit."""
     from r2r.training.fit import train_router
 
-    config, (router, trainer) = bench.config, _sized(bench)
+    config, (router, trainer) = bench.config, sized(bench)
     train_router(
         bench.new_router(router),
         open_labels(bench),
@@ -80,7 +80,7 @@ def train_along(bench: Workbench) -> None:
     )
 
 
-def _sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
+def sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
     """The configs of router and training, with what the pair left open chosen and told."""
     config = bench.config
     router, trainer = config.router, config.trainer
@@ -101,7 +101,7 @@ def _sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
 
 
 def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
-    config, (described, trainer) = bench.config, _sized(bench)
+    config, (described, trainer) = bench.config, sized(bench)
     router = bench.new_router(described)
     threshold, metrics = None, {}
     if bench.learns:
