@@ -1,10 +1,6 @@
-"""Every experiment on the nano pair, and its figures into its page.
+"""Every experiment on the nano pair, and its figures into its page."""
 
-python experiments/run_all.py [--smoke] [name ...]
-
-``--smoke`` only shows that they run: a few problems and epochs, and no page is touched.
-"""
-
+import argparse
 import json
 import subprocess
 import sys
@@ -23,16 +19,28 @@ BEGIN, END = "<!-- nano: written by experiments/run_all.py -->", "<!-- /nano -->
 
 
 def main() -> None:
-    smoke, names = "--smoke" in sys.argv[1:], [a for a in sys.argv[1:] if a != "--smoke"]
+    known = sorted(path.stem for path in (HERE / "experiment").glob("*.yaml"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"{', '.join(known)}; without a name: all")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="only show that they run: a few problems and epochs, and no page is touched",
+    )
+    given = parser.parse_args()
+    if unknown := sorted(set(given.name) - set(known)):
+        parser.error(f"name must be one of {', '.join(known)}, got {', '.join(unknown)}")
     ran: dict[str, Path] = {}
-    for name in names or sorted(path.stem for path in (HERE / "experiment").glob("*.yaml")):
+    for name in given.name or known:
         began = time.monotonic()
         command = [sys.executable, str(ROOT / "run.py"), f"+experiment={name}"]
-        subprocess.run([*command, *(SMOKE if smoke else [])], check=True)
+        code = subprocess.run([*command, *(SMOKE if given.smoke else [])]).returncode
+        if code:  # it has said why
+            sys.exit(code)
         ran[name] = (ROOT / "outputs" / "latest").resolve()
         print(f"{name}: {time.monotonic() - began:.0f} s\n", flush=True)
     for name, sweep in ran.items():  # at last: a page that is written makes the commit a dirty one
-        if not smoke:
+        if not given.smoke:
             refresh(HERE / name, sweep)
 
 
