@@ -337,8 +337,8 @@ def forked():
     from r2r.labeling.rules import Held
 
     response = Response(Query("q", ASKED, "How many?"), 0, PLAN)
-    slips_at = ((1, ids("<end>")[0], 0), (4, ids("4")[0], 0), (10, ids("2")[0], 7))
-    forks = [Fork(response, at, token, start) for at, token, start in slips_at]
+    slips_at = ((1, ids("<end>")[0], 0, 0.4), (4, ids("4")[0], 0, 0.0), (10, ids("2")[0], 7, 0.05))
+    forks = [Fork(response, at, token, start, ratio=ratio) for at, token, start, ratio in slips_at]
 
     def held(llm):
         return Held(llm, context=40, turn=nullcontext, on_tokens=lambda tokens, scores: None)
@@ -348,7 +348,8 @@ def forked():
 
 @step("labeling.likelihood", "LIKELIHOOD_VERSION")
 def likelihood():
-    from r2r.labeling.likelihood import Likelihood, relative
+    from r2r.labeling.likelihood import Likelihood
+    from r2r.labeling.prefill import relative
 
     forks, held = forked()
     llm = ToyEngine(plan)
@@ -370,11 +371,12 @@ def outcome():
             return one == other
 
     found = []
-    for per_query, limit in ((3, 40), (1, 40), (3, 12)):
+    for bound, per_query, limit in ((1.0, 3, 40), (1.0, 1, 40), (1.0, 3, 12), (0.05, 3, 40)):
         forks, held = forked()
         rule = Outcome(
             finals=LastDigit(),
             sentences=FullStops(),
+            bound=bound,
             per_query=per_query,
             seed=0,
             max_new_tokens=limit,

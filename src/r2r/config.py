@@ -161,7 +161,8 @@ class LabelerConfig:
     synonyms: dict[str, str] = field(default_factory=dict)  # equivalence: word -> what it means
     ignored: list[str] = field(default_factory=list)  # equivalence: words that carry no meaning
     judge: JudgeConfig = field(default_factory=JudgeConfig)
-    bound: float | None = None  # likelihood: of the SLM's token, relative to the LLM's best
+    # likelihood, outcome: of the SLM's token's probability, relative to that of the LLM's own
+    bound: float | None = None
     per_query: int | None = None  # outcome: mismatches that are followed to the answer's end
     seed: int | None = None  # outcome: of their choice
 

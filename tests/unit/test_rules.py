@@ -56,10 +56,11 @@ def led_astray(prompt, answer):
     return ids("2")[0] if len(answer) == 17 and answer[6] == ids("4")[0] else token
 
 
-def outcome(sentences, per_query=99, limit=40, seed=0, finals=LastDigit):
+def outcome(sentences, bound=1.0, per_query=99, limit=40, seed=0, finals=LastDigit):
     return Outcome(
         finals=finals(),
         sentences=sentences,
+        bound=bound,
         per_query=per_query,
         seed=seed,
         max_new_tokens=limit,
@@ -204,8 +205,8 @@ def labels_of(tmp_path, **options):
 def test_likelihood_asks_the_llm_for_readings_and_nothing_else(tmp_path):
     llm = ToyEngine(plan)
     label(tmp_path, llm=llm, rule=likelihood)
-    assert llm.read == 20 and all(request.parent is None for request in llm.requests)
-    assert len(llm.requests) == 10  # the answers; each is read for the columns, and for the rule
+    assert llm.read == 10 and all(request.parent is None for request in llm.requests)
+    assert len(llm.requests) == 10  # the answers; each is read for the columns
 
 
 def test_likelihood_is_relative_to_the_llms_own_token(tmp_path):
@@ -219,6 +220,13 @@ def test_likelihood_is_relative_to_the_llms_own_token(tmp_path):
 
 def test_outcome_is_divergent_where_the_final_answer_changes(tmp_path):
     assert labels_of(tmp_path, rule=outcome) == [0, 0, 1, 0]
+
+
+def test_outcome_follows_only_what_the_llm_finds_unlikely(tmp_path):
+    llm = ToyEngine(led_astray)
+    manifest = label(tmp_path, llm=llm, rule=partial(outcome, bound=0.36, per_query=1))
+    assert sum(request.parent is not None for request in llm.requests) == 10  # of 40 mismatches
+    assert manifest["counts"]["unsampled"] == 20 and manifest["counts"]["neutral"] >= 10
 
 
 def test_what_is_not_drawn_has_no_label_and_is_told(tmp_path):
@@ -266,6 +274,7 @@ def test_an_answer_cut_off_or_without_a_final_one_is_no_verdict(tmp_path):
             r"labeler\.prompts must be left out for labeler=outcome",
         ),
         (["labeler=outcome", "labeler.per_query=null"], r"labeler\.per_query must be given"),
+        (["labeler=outcome", "labeler.bound=null"], r"labeler\.bound must be given"),
         (["labeler=likelihood", "labeler.bound=null"], r"labeler\.bound must be given"),
         (["labeler=likelihood", "router=oracle"], r"labeler must be a rule that compares"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ class Fork:
     """A mismatch: at ``position`` of the response the SLM wrote ``token``.
 
     ``start``: where the sentence that holds the position starts; ``tail``: the SLM's token and
-    what the LLM made of it, to the end of the sentence.
+    what the LLM made of it, to the end of the sentence; ``ratio``: the LLM's probability of the
+    SLM's token over that of its own, 0 to 1, once the LLM has read the answer.
     """
 
     response: Response
@@ -34,6 +36,7 @@ class Fork:
     token: int
     start: int
     tail: list[int] = field(default_factory=list)
+    ratio: float = math.nan
 
 
 def forks_of(

@@ -94,13 +94,16 @@ class QueryLabeler:
             response = Response(query, data_id, tokens)
             think = {"think_start": self.think_start, "think_end": self.think_end}
             reading, features = await read(self.slm, response, **think)
+            small = features["small_token"]
             async with turn():
-                features |= await read_large(self.llm, response, reading.mismatch)
-            forks = forks_of(response, reading.mismatch, features["small_token"], self.sentences)
+                large, ratios = await read_large(self.llm, response, reading.mismatch, small)
+            forks = forks_of(response, reading.mismatch, small, self.sentences)
+            for fork, ratio in zip(forks, ratios, strict=True):
+                fork.ratio = ratio
             verdicts = await self.rule.verdicts(forks, held) if forks else []
         finally:
             held.release()
-        columns = columns_of(features, reading, verdicts)
+        columns = columns_of(features | large, reading, verdicts)
         counts, entropy = tally(reading, columns["divergent"], verdicts)
         facts = Facts(written, None, counts, entropy, self._examples(forks, verdicts))
         return Finished(data_id, facts, columns)

@@ -16,7 +16,7 @@ from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Verdict
 from r2r.records import fingerprint
 
-OUTCOME_VERSION = 1  # which mismatches are followed to the end, and what is made of the answers
+OUTCOME_VERSION = 2  # which mismatches are followed to the end, and what is made of the answers
 
 
 class Finals(Protocol):
@@ -36,9 +36,10 @@ class Outcome:
     answer than in its own (AutoJudge, arXiv 2504.20039, but each token by itself and not
     on top of those that were found unimportant).
 
-    ``per_query``: so many mismatches of an answer are followed, drawn by ``seed``; the others are
-    ``unsampled``. ``max_new_tokens``: of a whole answer. What is cut off there, or stands against
-    an answer that has no final one, is ``unverified``.
+    Neutral without being followed is a token whose probability, for the LLM, is at least ``bound``
+    times that of its own. Of the others ``per_query`` of an answer are followed, drawn by ``seed``;
+    the rest is ``unsampled``. ``max_new_tokens``: of a whole answer. What is cut off there, or
+    stands against an answer that has no final one, is ``unverified``.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class Outcome:
         *,
         finals: Finals,
         sentences: Sentences,
+        bound: float,
         per_query: int,
         seed: int,
         max_new_tokens: int,
     ):
-        self.finals, self.sentences = finals, sentences
+        self.finals, self.sentences, self.bound = finals, sentences, bound
         self.per_query, self.seed, self.max_new_tokens = per_query, seed, max_new_tokens
 
     async def prove(self) -> None:
@@ -61,15 +63,16 @@ class Outcome:
             fork.tail = [fork.token]
         response = forks[0].response
         own = self.finals.read(response.query, self.sentences.text(response.tokens))
+        found: dict[int, Verdict] = {f.position: "neutral" for f in forks if f.ratio >= self.bound}
+        unlikely = [fork for fork in forks if fork.position not in found]
         if own is None:
-            return ["unverified"] * len(forks)
-        chosen = self._chosen(forks)
+            return [found.get(fork.position, "unverified") for fork in forks]
+        chosen = self._chosen(unlikely)
 
         async def one(fork: Fork) -> Verdict:
             return await self._verdict(fork, own, held)
 
         judged = await map_bounded(CONTINUATIONS_AT_ONCE, chosen, one)
-        found: dict[int, Verdict] = {}
         for fork, verdict in zip(chosen, judged, strict=True):
             found[fork.position] = verdict
         return [found.get(fork.position, "unsampled") for fork in forks]

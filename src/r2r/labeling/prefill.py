@@ -3,11 +3,12 @@ that differs the LLM tells what it knew."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from r2r.engines.base import Engine
+from r2r.engines.base import Engine, Prefill
 from r2r.errors import must_be
 from r2r.labeling.respond import Response
 
@@ -61,16 +62,17 @@ async def read(
 
 
 async def read_large(
-    llm: Engine, response: Response, mismatch: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The LLM's feature columns (dataset.LARGE) at the rows of ``mismatch`` [rows] bool; none where
-    there are none. What is beyond float16's range is brought to its end.
+    llm: Engine, response: Response, mismatch: np.ndarray, small: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """What the LLM makes of the SLM's tokens ``small`` [rows] at the rows of ``mismatch`` [rows]
+    bool: its feature columns there (dataset.LARGE; none where no row is one), and each token's
+    probability over that of its own. What is beyond float16's range is brought to its end.
 
     All of the answer is read anew, and alone: what is found is the same to the byte in any batch.
     """
     at = np.flatnonzero(mismatch)
     if not len(at):
-        return {}
+        return {}, []
     prompt, first = response.query.tokens, int(at[0])
     found = await llm.prefill([*prompt, *response.tokens], start=len(prompt) - 1 + first)
     rows, limit = at - first, np.finfo(np.float16).max
@@ -79,7 +81,22 @@ async def read_large(
         for column in (found.signals.logits, found.signals.hidden)
     )
     indices = found.indices.numpy()[rows].astype(np.int32)
-    return {"large_logits": logits, "large_indices": indices, "large_last_hidden_states": hidden}
+    columns = {
+        "large_logits": logits,
+        "large_indices": indices,
+        "large_last_hidden_states": hidden,
+    }
+    return columns, [relative(found, row, int(small[first + row])) for row in rows.tolist()]
+
+
+def relative(read: Prefill, row: int, token: int) -> float:
+    """The probability of ``token`` over that of the model's own, 0 to 1, in a row of a reading; 0
+    for a token that is not among its likeliest (``Prefill.indices``)."""
+    indices, logits = read.indices[row].tolist(), read.signals.logits[row].tolist()
+    if token not in indices:
+        return 0.0
+    best = indices.index(int(read.signals.token[row]))
+    return math.exp(min(0.0, logits[indices.index(token)] - logits[best]))
 
 
 def float16(values: np.ndarray, key: str) -> np.ndarray:

@@ -327,7 +327,8 @@ def _rule(bench: Workbench) -> dict[str, Any]:
     from r2r.evaluation.harness import split_tasks
 
     tasks = split_tasks(bench.config.benchmark, "train")
-    return told | {"per_query": config.per_query, "seed": config.seed, "tasks": tasks}
+    drawn = {"bound": config.bound, "per_query": config.per_query, "seed": config.seed}
+    return told | drawn | {"tasks": tasks}
 
 
 def _rule_steps(bench: Workbench) -> dict[str, Any]:
