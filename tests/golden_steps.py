@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import benchmark_files
 import numpy as np
@@ -285,6 +285,27 @@ def continuations():
 
     asyncio.run(every())
     return [[fork.tail, asdict(compare(fork, rule))] for fork in forks]
+
+
+@step("labeling.paths", "PATHS_VERSION")
+def paths():
+    from r2r.labeling.continuations import follow, forks_of
+    from r2r.labeling.paths import RoutedPaths, llm_tokens
+
+    answer = [*PLAN[:4], *ids("4"), *PLAN[5:]]  # the router missed a number
+    routed = Response(Query("q", ASKED, "How many?"), 0, answer)
+    llm = ToyEngine(plan)
+    drawn = [n for n in range(16) if RoutedPaths(cast(Any, None), 0.5).takes(Query("", [n], ""))]
+
+    async def both():
+        own = await llm_tokens(llm, routed, -1)
+        response = replace(routed, llm=own)
+        forks = forks_of(response, np.array(answer) != np.array(own), np.array(answer), FullStops())
+        told = {"context": 40, "turn": nullcontext, "on_tokens": lambda tokens, scores: None}
+        await follow(llm, forks, FullStops(), parent=llm.new_session(), **told)
+        return [own, [[fork.start, fork.tail, fork.own] for fork in forks]]
+
+    return [drawn, asyncio.run(both())]
 
 
 def pairs_of_sentences():
@@ -914,6 +935,7 @@ def fingerprint_parts() -> dict[str, Any]:
         ("judge", ["labeler=judge", "labeler.judge.model=a", "labeler.judge.url=http://a"]),
         ("likelihood", ["labeler=likelihood"]),
         ("outcome", ["labeler=outcome"]),
+        ("routed", ["labeler.paths.routed=0.5"]),
     ):
         config, router = compose(["outputs=/nowhere", "threshold=0.5", "router=mlp", *more])
         bench = Workbench(config, router)

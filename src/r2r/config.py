@@ -145,6 +145,15 @@ class RayConfig:
 
 
 @dataclass
+class PathsConfig:
+    """Whose answers are labelled: the LLM's, or of this share of the queries routed ones."""
+
+    routed: float = 0.0
+    router: str | None = None  # a router's folder; null: the run's own with paths.routed=0
+    threshold: Any = "auto"  # a number; auto: the one saved with the router
+
+
+@dataclass
 class LabelerConfig:
     verifier: str = MISSING  # equivalence | judge | likelihood | outcome
     executor: str = MISSING  # serial | ray
@@ -152,6 +161,7 @@ class LabelerConfig:
     path: str | None = None  # a published training set (folder or hub id), in place of labelling
     labels: str | None = None  # a folder of labels that this project made, in place of labelling
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
     max_new_tokens: int = MISSING
     max_sentence_tokens: int = MISSING
     in_flight: int | None = None  # queries under way at once; null: engine.max_batch

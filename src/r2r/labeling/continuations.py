@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Fork:
 
     ``start``: where the sentence that holds the position starts; ``tail``: the SLM's token and
     what the LLM made of it, to the end of the sentence; ``ratio``: the LLM's probability of the
-    SLM's token over that of its own, 0 to 1, once the LLM has read the answer.
+    SLM's token over that of its own, 0 to 1, once the LLM has read the answer. ``own``: in a routed
+    response the LLM's token, and what it made of that likewise; None where the response goes on so.
     """
 
     response: Response
@@ -37,6 +38,7 @@ class Fork:
     start: int
     tail: list[int] = field(default_factory=list)
     ratio: float = math.nan
+    own: list[int] | None = None
 
 
 def forks_of(
@@ -45,7 +47,11 @@ def forks_of(
     """The forks of a response, from ``mismatch`` [rows] bool and the SLM's tokens [rows]."""
     starts = sentences.starts(response.tokens)
     positions = np.flatnonzero(mismatch).tolist()
-    return [Fork(response, at, int(small[at]), starts[at]) for at in positions]
+    forks = [Fork(response, at, int(small[at]), starts[at]) for at in positions]
+    for fork in forks if response.llm else []:
+        fork.own = [response.own[fork.position]]
+        fork.start = sentences.start(response.tokens[: fork.position], starts, fork.own[0])
+    return forks
 
 
 async def follow(
@@ -58,7 +64,8 @@ async def follow(
     turn: Callable[[], AbstractAsyncContextManager[None]],
     on_tokens: OnTokens,
 ) -> None:
-    """Fill in the ``tail`` of every fork of a response, which the LLM's session ``parent`` holds.
+    """Fill in the ``tail`` of every fork of a response, which the LLM's session ``parent`` holds;
+    and what the LLM makes of its own token, where the response goes on otherwise.
 
     ``turn()``: to be held while a continuation is written; ``on_tokens``: a request's.
     """
@@ -69,7 +76,10 @@ async def follow(
                 llm, fork, sentences, context=context, parent=parent, on_tokens=on_tokens
             )
 
-    await map_bounded(CONTINUATIONS_AT_ONCE, forks, one)
+    others = [replace(fork, token=fork.own[0]) for fork in forks if fork.own]
+    await map_bounded(CONTINUATIONS_AT_ONCE, [*forks, *others], one)
+    for fork, other in zip(filter(lambda fork: fork.own, forks), others, strict=True):
+        fork.own = other.tail
 
 
 async def follow_one(
@@ -106,7 +116,7 @@ def compare(fork: Fork, sentences: Sentences) -> Comparison:
         return upto[len(before) :], whole[len(upto) :]
 
     slm, slm_rest = parts(fork.tail)
-    llm, llm_rest = parts(answer[at : sentences.end(answer, start, at)])
+    llm, llm_rest = parts(fork.own or answer[at : sentences.end(answer, start, at)])
     return Comparison(
         question=fork.response.query.question,
         context=sentences.text(answer[_shown_from(start) : start]),

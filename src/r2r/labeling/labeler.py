@@ -1,10 +1,11 @@
-"""Label the SLM's tokens along the LLM's answers, by any rule: queries in, labelled queries out."""
+"""Label the SLM's tokens along the LLM's answers, or along routed ones, by any rule."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,9 @@ from r2r.labeling.concurrent import Turns, map_bounded
 from r2r.labeling.continuations import Fork, compare, forks_of
 from r2r.labeling.finished import EXAMPLES, Facts, Finished, columns_of, tally
 from r2r.labeling.flow import Asked, Keep, Progress
+from r2r.labeling.paths import RoutedPaths, llm_tokens
 from r2r.labeling.prefill import read, read_large
-from r2r.labeling.respond import Response, respond
+from r2r.labeling.respond import LeftOut, OnTokens, Response, respond
 from r2r.labeling.rules import Held, Rule
 from r2r.labeling.sentences import Sentences
 from r2r.labeling.verify import Verdict
@@ -27,7 +29,7 @@ class QueryLabeler:
 
     ``context``: tokens that prompt and answer may take together. ``max_batch``: requests that the
     LLM has at once. ``in_flight``: queries under way at once; the LLM should have room for as many
-    idle sessions.
+    idle sessions. ``routed``: labels part of them along routed answers.
     ``think_start`` and ``think_end``: token ids, None where the pair has none.
     """
 
@@ -44,8 +46,10 @@ class QueryLabeler:
         in_flight: int,
         think_start: int | None,
         think_end: int | None,
+        routed: RoutedPaths | None = None,
     ):
         self.slm, self.llm, self.rule, self.sentences = slm, llm, rule, sentences
+        self.routed = routed
         self.config, self.context = config, context
         self.in_flight = in_flight
         self.think_start, self.think_end = think_start, think_end
@@ -68,7 +72,7 @@ class QueryLabeler:
 
         ``on_tokens(count)`` hears of what the LLM writes for it.
         """
-        data_id, query = asked
+        data_id, _ = asked
         written = 0
 
         def heard(tokens: list[int], _: list[float]) -> None:
@@ -81,17 +85,9 @@ class QueryLabeler:
         held = Held(self.llm, context=self.context, turn=turn, on_tokens=heard)
         try:
             async with turn():
-                tokens, left_out = await respond(
-                    self.llm,
-                    query,
-                    budget=min(self.config.max_new_tokens, self.context - len(query.tokens)),
-                    think_end=self.think_end,
-                    session=held.session,
-                    on_tokens=heard,
-                )
+                response, left_out = await self._answer(asked, held.session, heard)
             if left_out:
                 return Finished(data_id, Facts(written, left_out), {})
-            response = Response(query, data_id, tokens)
             think = {"think_start": self.think_start, "think_end": self.think_end}
             reading, features = await read(self.slm, response, **think)
             small = features["small_token"]
@@ -107,6 +103,22 @@ class QueryLabeler:
         counts, entropy = tally(reading, columns["divergent"], verdicts)
         facts = Facts(written, None, counts, entropy, self._examples(forks, verdicts))
         return Finished(data_id, facts, columns)
+
+    async def _answer(
+        self, asked: Asked, session: int, on_tokens: OnTokens
+    ) -> tuple[Response, LeftOut | None]:
+        """What a query is labelled along, which the LLM's ``session`` holds afterwards."""
+        data_id, query = asked
+        budget = min(self.config.max_new_tokens, self.context - len(query.tokens))
+        told = {"budget": budget, "think_end": self.think_end, "on_tokens": on_tokens}
+        if self.routed is None or not self.routed.takes(query):
+            tokens, left_out = await respond(self.llm, query, session=session, **told)
+            return Response(query, data_id, tokens), left_out
+        tokens, left_out = await self.routed.answer(query, **told)
+        response = Response(query, data_id, tokens)
+        if left_out is None:
+            response = replace(response, llm=await llm_tokens(self.llm, response, session))
+        return response, left_out
 
     def _examples(
         self, forks: Sequence[Fork], verdicts: Sequence[Verdict]

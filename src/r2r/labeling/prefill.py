@@ -38,12 +38,12 @@ async def read(
     Masked out are the rows before ``think_start`` (where the text holds it), and those where the
     LLM stops thinking and the SLM would not: such a token is not judged, so it is no label.
     """
-    prompt, answer = response.query.tokens, response.tokens
-    text = [*prompt, *answer]
+    prompt = response.query.tokens
+    text = [*prompt, *response.tokens]
     prefill = await slm.prefill(text, start=len(prompt) - 1)
     logits = prefill.signals.logits.float().numpy()
     small = prefill.signals.token.numpy().astype(np.int32)
-    real = np.array(answer, dtype=np.int32)
+    real = np.array(response.own, dtype=np.int32)
     thinks_from = text.index(think_start) if think_start in text else 0
     differs = small != real
     closes = np.full(len(real), False) if think_end is None else real == think_end

@@ -33,11 +33,19 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The LLM's answer to a query, EOS included; ``data_id`` is the query's place in the run."""
+    """The answer to a query that is labelled, EOS included; ``data_id`` is the query's place in the
+    run. ``llm``: what the LLM would write at each place of a routed answer; None where the answer
+    is its own."""
 
     query: Query
     data_id: int
     tokens: list[int]
+    llm: list[int] | None = None
+
+    @property
+    def own(self) -> list[int]:
+        """The LLM's token at each place."""
+        return self.tokens if self.llm is None else self.llm
 
 
 async def respond(
@@ -58,8 +66,13 @@ async def respond(
         return [], "unfinished"
     request = Request(query.tokens, [], budget, session=session, on_tokens=on_tokens)
     decoded = await llm.decode(request)
-    if decoded.reason != "eos":
-        return decoded.tokens, "unfinished"
-    if think_end is not None and query.thinks and think_end not in decoded.tokens:
-        return decoded.tokens, "no_think_end"
-    return decoded.tokens, None
+    return decoded.tokens, left_out(query, decoded.tokens, decoded.reason == "eos", think_end)
+
+
+def left_out(query: Query, answer: list[int], ended: bool, think_end: int | None) -> LeftOut | None:
+    """Why an answer is left out, if it is; ``ended``: by itself."""
+    if not ended:
+        return "unfinished"
+    if think_end is not None and query.thinks and think_end not in answer:
+        return "no_think_end"
+    return None

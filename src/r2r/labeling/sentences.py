@@ -69,6 +69,13 @@ class Sentences:
             starts.append(start)
         return starts
 
+    def start(self, before: Sequence[int], starts: Sequence[int], token: int) -> int:
+        """Where the sentence starts that holds ``token``, were it to come behind ``before``, whose
+        own ``starts`` are known."""
+        last = starts[len(before) - 1] if before else 0
+        ended = bool(before) and self.complete(before[last:], token)
+        return len(before) if ended else last
+
     def end(self, tokens: Sequence[int], start: int, position: int) -> int:
         """The index after the sentence that starts at ``start`` and holds ``position``."""
         last = min(position + self.limit, len(tokens))

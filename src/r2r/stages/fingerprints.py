@@ -25,6 +25,7 @@ from r2r.records import fingerprint, folder_hash
 from r2r.stages.artifacts import Key
 from r2r.stages.given import given_id
 from r2r.stages.parts import PARTS
+from r2r.stages.paths import decides_paths
 from r2r.stages.sharing import drafts_in_server
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 from r2r.training.sizes import SIZES_VERSION, is_open
@@ -40,8 +41,8 @@ THRESHOLD = ("positive", "min_recall", "target_share")  # all that a router with
 def _key(
     bench: Workbench, kind: str, what: str, decides: dict[str, Any], parents: Iterable[object] = ()
 ) -> Key:
-    named = tuple(map(str, parents))
-    return Key(bench.artifacts, kind, bench.config.pair.name, what, decides, named)
+    pair = bench.config.pair.name
+    return Key(bench.artifacts, kind, pair, what, decides, tuple(map(str, parents)))
 
 
 # Labels and routers.
@@ -49,7 +50,6 @@ def _key(
 
 def labels(bench: Workbench) -> Key:
     config, pair = bench.config.labeler, bench.pair
-    shares = [config.validation_share, config.test_share]
     if config.path:
         from r2r.labeling.dataset import DATASET_VERSION
         from r2r.labeling.published import PUBLISHED_VERSION, source_identity
@@ -57,7 +57,7 @@ def labels(bench: Workbench) -> Key:
         decides = {
             "slm": pair.identities["slm"],
             "published": source_identity(config.path),
-            "splits": shares,
+            "splits": [config.validation_share, config.test_share],
             "steps": {"published": PUBLISHED_VERSION, "dataset": DATASET_VERSION},
         }
         return _key(bench, "labels", "published", decides)
@@ -65,14 +65,15 @@ def labels(bench: Workbench) -> Key:
     from r2r.labeling.prefill import READ_VERSION
     from r2r.labeling.respond import RESPOND_VERSION
 
-    decides = {
+    decides, parents = decides_paths(bench)
+    decides |= {
         "pair": pair.identity(),
         "text": _text(bench),
         "think_start": bench.config.pair.think_start,
         "queries": fingerprint(bench.queries),
         "max_new_tokens": config.max_new_tokens,
         "rule": _rule(bench),
-        "splits": shares,
+        "splits": [config.validation_share, config.test_share],
         "precision": _precision(bench, "slm", "llm", "judge"),
         "steps": {
             "prompt": PROMPT_VERSION,
@@ -83,7 +84,7 @@ def labels(bench: Workbench) -> Key:
             "dataset": DATASET_VERSION,
         },
     }
-    return _key(bench, "labels", f"{len(bench.queries):,} queries", decides)
+    return _key(bench, "labels", f"{len(bench.queries):,} queries", decides, parents)
 
 
 def router(bench: Workbench) -> Key:
@@ -100,8 +101,8 @@ def router(bench: Workbench) -> Key:
     read = [key for key in trainer if key not in WHERE] if bench.learns else THRESHOLD
     name, parents = _labels_read(bench)
     decides |= {"labels": name, "trainer": {key: trainer[key] for key in read}}
-    decides["steps"] |= {"calibration": CALIBRATION_VERSION}
-    decides["steps"] |= {"training": TRAINING_VERSION} if bench.learns else {}
+    trained = {"training": TRAINING_VERSION} if bench.learns else {}
+    decides["steps"] |= {"calibration": CALIBRATION_VERSION} | trained
     if bench.learns and is_open(config.router, config.trainer):
         decides["steps"] |= {"sizes": SIZES_VERSION}
     return _key(bench, "router", bench.router_name, decides, parents)

@@ -15,6 +15,7 @@ from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
 from r2r.stages.check_rule import check_proof
 from r2r.stages.outlook import tell_labels
+from r2r.stages.paths import routed_paths
 from r2r.stages.rules import judges_here, rule, sentences, tasks_asked, think
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
@@ -145,9 +146,12 @@ def make_labeler(bench: Workbench) -> QueryLabeler:
     """The labeler of a job, its engines ready."""
     from r2r.labeling.labeler import QueryLabeler
 
+    llm = bench.engine("llm", idle=in_flight(bench))
+    routed = routed_paths(bench, llm)
     labeler = QueryLabeler(
-        slm=bench.engine("slm"),
-        llm=bench.engine("llm", idle=in_flight(bench)),
+        slm=routed.generator.slm if routed else bench.engine("slm"),
+        llm=llm,
+        routed=routed,
         rule=rule(bench),
         sentences=sentences(bench),
         config=bench.config.labeler,

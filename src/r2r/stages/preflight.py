@@ -6,8 +6,10 @@ from r2r.config import ModelConfig
 from r2r.errors import must_be
 from r2r.pairs import load_config, shape_of
 from r2r.policies.query import QUERY_ROUTERS
+from r2r.records import MANIFEST
 from r2r.stages.aims import check_target
 from r2r.stages.check_rule import check_rule
+from r2r.stages.paths import check_paths, check_router
 from r2r.stages.room import check_room
 from r2r.stages.rules import judges_here
 from r2r.stages.screen import say
@@ -40,6 +42,8 @@ def check(bench: Workbench, *, machine: bool = True) -> None:
     if config.target is not None:
         check_target(config, bench.asks_router)
     check_rule(config)
+    if "label" in config.stages and not config.labeler.labels:
+        check_paths(bench)
     if not bench.finished_router and bench.asks_router:
         bench.check_threshold(bench.router_class.max_score)
 
@@ -66,6 +70,8 @@ def preflight(bench: Workbench) -> None:
         and ("train" not in config.stages or bench.needs_labels or bench.learned)
     ):
         _ = bench.labels_folder  # the queries can be read, or given labels used
+        if config.labeler.paths.routed and not (bench.labels_folder / MANIFEST).exists():
+            check_router(bench)
     if "serve" in config.stages:
         from r2r.serving.server import api_key, listen
 
