@@ -4,9 +4,9 @@
                                   [--tokens 128] [--waves 2]
 
 Before each run some forwards of both engines are timed (``r2r.engines.timing``), as ``evaluate``
-and ``serve`` do. From these, from how the run's answers took turns and from how many were under way
-on average the model (``r2r.throughput``) says its tokens/s. So it is the model of speed that is
-tested here, not what a router will do. ``LLM alone``: what it says of that.
+and ``serve`` do. From these, from how the run's answers took turns, and from how long they and
+their prompts are, the model (``r2r.throughput``, ``r2r.workload``) says its tokens/s. So it is the
+model of speed that is tested here, not what a router will do. ``LLM alone``: what it says of that.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ from pairs import Pair, load_pair
 
 from r2r.engines.timing import timed
 from r2r.policies.acceptance import Ratio
+from r2r.policies.base import Prompt
 from r2r.policies.check import Check
 from r2r.policies.r2r import R2R
 from r2r.policies.routed import Policy, Routed
-from r2r.throughput import Turns
+from r2r.throughput import Taken, Timed
+from r2r.workload import Work
 
 POLICIES: dict[str, Policy] = {"r2r": R2R(), "check": Check(every=32, accept=Ratio(tau=0.1))}
 
@@ -51,31 +53,33 @@ def measure(
     generator.policy = POLICIES[policy]
     batch = generator.concurrency
     prompts = pair.prompts(batch * (given.waves if batch > 1 else 1), given.tokens)
-    read = len(prompts[0].tokens)
     text = [*prompts[0].tokens, *prompts[-1].tokens]  # as long as an answer is half way
     forwards = asyncio.run(
         timed(generator.slm, generator.llm, text, batch, reads=100 / share, scored=True,
               together=False, clock=clock)
     )  # fmt: skip
+    return beside(generator, forwards, prompts)
+
+
+def beside(generator: Routed, forwards: Timed, prompts: list[Prompt]) -> dict[str, float]:
+    """A run's tokens/s, and what ``forwards`` say of it."""
     began, began_wall = clock(), time.perf_counter()
     traces = generator.generate(prompts)
     seconds, wall = clock() - began, time.perf_counter() - began_wall
-    spent = [trace.taken() for trace in traces]
-    written = sum(len(trace.steps) for trace in traces)
-    turns = Turns.taken(
-        sum(each.slm.forwards for each in spent), sum(each.llm.forwards for each in spent),
-        sum(each.llm.requests for each in spent), written,
-    )  # fmt: skip
-    under_way = max(1, round(sum(trace.seconds for trace in traces) / wall))
-    said = forwards.with_prompts(forwards.rate(turns, under_way), read, given.tokens)
-    found = written / seconds
+    taken = Taken()
+    for trace in traces:
+        taken.add(trace)
+    read = statistics.fmean(len(prompt.tokens) for prompt in prompts)
+    work = Work(read, [len(trace.steps) for trace in traces])
+    said = work.rate(forwards, taken.turns, generator.concurrency)
+    found = taken.tokens / seconds
     return {
-        "llm_share": sum(trace.count("llm") for trace in traces) / written,
-        "under_way": under_way,
+        "llm_share": sum(trace.count("llm") for trace in traces) / taken.tokens,
+        "under_way": taken.seconds / wall,
         "tokens_per_s": found,
         "forecast": said,
         "error": said / found - 1,
-        "llm_alone": forwards.alone(under_way),
+        "llm_alone": work.alone(forwards, generator.concurrency),
     }
 
 
@@ -106,6 +110,16 @@ def main() -> int:
     given = parsed(parser)
     pair = load_pair(given.pair, given.device)
     rows = [row for batch in given.batches for row in compare(pair, batch, given)]
+    name = given.pair if given.pair in ("nano", "medium") else "own"
+    show(given, name, rows, {"tokens": given.tokens, "waves": given.waves}, most=15.0)
+    return 0
+
+
+def show(
+    given: argparse.Namespace, name: str, rows: list[dict[str, Any]], about: dict[str, Any], *,
+    most: float,
+) -> None:
+    """The table and the record; the median error is to be ``most`` %."""
     lines = [
         [f"{row['batch']}", row["policy"], f"{100 * row['llm_share']:.0f}",
          f"{row['under_way']:.0f}", f"{row['tokens_per_s']:.1f}", f"{100 * row['spread']:.0f}",
@@ -115,12 +129,9 @@ def main() -> int:
     columns = ("batch", "policy", "LLM %", "under way", "tok/s", "± %", "forecast", "off %",
                "LLM alone")  # fmt: skip
     off = statistics.median(abs(row["error"]) for row in rows)
-    targets = [Target("median error, %", 100 * off, 15.0, most=True)]
-    shown = Shown(f"{given.pair}: forecast and measured", "", columns, lines)
-    about = {"tokens": given.tokens, "waves": given.waves}
-    name = given.pair if given.pair in ("nano", "medium") else "own"
+    targets = [Target("median error, %", 100 * off, most, most=True)]
+    shown = Shown(f"{name}: forecast and measured", "", columns, lines)
     finish(given, f"forecast_{name}", rows, about, shown, targets)
-    return 0
 
 
 if __name__ == "__main__":

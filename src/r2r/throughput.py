@@ -179,12 +179,6 @@ class Timed:
         """Tokens per second of all requests, batched as is best."""
         return best(self.pair(turns), turns, requests, calls=calls or CALLS)[1]
 
-    def with_prompts(self, rate: float, prompt: float, answer: float) -> float:
-        """Routed tokens per second where every ``answer`` tokens a ``prompt`` of so many is read
-        by both models."""
-        parts = [prompt * seconds for seconds in self.prompt]
-        return 1 / (1 / rate + (max(parts) if self.together else sum(parts)) / answer)
-
     def pays_below(self, requests: int) -> float:
         """The share of tokens by the LLM, one at a handoff, below which routing is faster than the
         LLM alone (0: never, 1: always)."""

@@ -11,7 +11,7 @@ import pytest
 
 from r2r.errors import ConfigError
 from r2r.records import MANIFEST, write_json
-from r2r.stages.artifacts import LOCKS, MAKING, Key, artifact, lock_of, made
+from r2r.stages.artifacts import LOCKS, MAKING, Key, artifact, begun, lock_of, made
 from r2r.stages.inventory import artifacts
 from r2r.stages.main import own_folder
 from r2r.stages.provenance import timed_otherwise
@@ -203,6 +203,18 @@ def test_what_came_to_nothing_leaves_nothing(key):
     with pytest.raises(KeyError):
         artifact("label", key, False, fails)
     assert not key.folder.exists()
+
+
+def test_what_is_made_by_halves_stays_and_is_gone_on_with(key, folder):
+    def half(to):
+        (to / "half").touch()
+
+    assert artifact("label", key, False, half) is False
+    (first,) = begun(folder)["runs"]
+    assert first["seconds"] is not None and len(first["load"]) == 2
+    assert artifact("label", key, False, make) is False
+    assert (folder / "half").exists() and artifact("label", key, False, make) is True
+    assert [run["seconds"] is None for run in made(folder)["runs"]] == [False, False]
 
 
 def test_each_run_that_worked_on_it_is_told_of(key):

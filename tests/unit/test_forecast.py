@@ -10,6 +10,7 @@ from tiny import BANNED, EOS, Back, tiny
 
 from r2r.engines.timing import timed
 from r2r.engines.torch.engine import TorchEngine
+from r2r.errors import ConfigError
 from r2r.reporting.compare import forecasts
 from r2r.reporting.page import PAGE, write_report
 from r2r.reporting.runs import read_run
@@ -18,6 +19,7 @@ from r2r.serving.speed import Speed
 from r2r.stages.forecast import Operating, fastest, forecast, operating_points, tell, warn
 from r2r.throughput import Forward, Taken, Timed, Turns
 from r2r.trace import Spent, Step, Trace, Usage
+from r2r.workload import Work
 
 # The LLM takes five times the SLM's time, one request or eight.
 FAST = Timed(Forward({1: 1.0, 8: 1.0}), Forward({1: 5.0, 8: 5.0}), Forward({1: 5.0, 8: 5.0}), 8)
@@ -44,9 +46,23 @@ def test_longer_readings_take_longer_in_proportion():
 
 
 def test_prompts_take_both_models():
+    """One answer of a token, in 2 seconds; ten tokens of its prompt at 0.1 and 0.2 each."""
     for together, expected in ((True, 2.0), (False, 3.0)):
         here = Timed(FAST.slm, FAST.llm, FAST.reading, 8, (0.1, 0.2), together=together)
-        assert 1 / here.with_prompts(0.5, 10, 1) == pytest.approx(2 + expected)
+        work = Work(10, [1])
+        assert 1 / work.alone(here, 1) == pytest.approx(5 + 2)
+        assert 1 / work.rate(here, Turns.routed(0.5), 1) == pytest.approx(3.5 + expected, rel=0.1)
+
+
+def test_at_the_end_few_are_left():
+    """Two at once: 6 and 2, then 3 beside what is left of the 6; the last has one step alone."""
+    assert Work(0, [6, 2, 3]).steps(2) == {2: 5, 1: 1}
+    assert Work(0, [6, 2, 3]).steps(8) == {3: 2, 2: 1, 1: 3}
+    assert Work(0, [6, 2, 3], parts=2).steps(2) == {2: 3, 1: 3 + 2}
+    slow = Timed(FAST.slm, Forward({1: 1.0, 2: 1.0}), FAST.reading, 8)
+    assert Work(0, [6, 2, 3]).alone(slow, 2) == pytest.approx(11 / 6)
+    with pytest.raises(ConfigError, match="tokens of the answers"):
+        Work(0, [])
 
 
 def test_where_routing_does_not_pay_the_warning_says_what_would_help(capsys):

@@ -8,7 +8,7 @@ import pytest
 from r2r.engines.base import Sampling
 from r2r.journal import Journal
 from r2r.policies.base import Generator, Prompt
-from r2r.policies.saved import Saved
+from r2r.policies.saved import HalfWay, Saved
 from r2r.progress import Progress
 from r2r.trace import Step
 
@@ -84,6 +84,24 @@ def test_the_batch_stays_full_until_too_few_are_left(tmp_path):
     assert inner.most == 4
     steps = max(60 + 3, sum(LENGTHS) / 4)  # the longest, which is begun at once, bounds them
     assert sum(LENGTHS) <= 4 * steps
+
+
+def test_a_half_is_always_the_same_and_the_rest_comes_later(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    halves = []
+    for dies in (10, None, None):  # killed, gone on with, and asked for once more
+        first = Counting(dies)
+        with Journal(path) as journal, pytest.raises(Killed if dies else HalfWay):
+            saved = Saved(
+                inner=first, journal=journal, progress=Progress(), before=silent, half=True
+            )
+            next(saved.each(PROMPTS))
+        halves.append(set(first.made))
+    assert len(halves[0] | halves[1]) == len(PROMPTS) // 2 and not halves[2]
+    rest = Counting()
+    _, traces = answered(path, rest)
+    assert set(rest.made) == set(range(len(PROMPTS))) - (halves[0] | halves[1])
+    assert [len(trace.steps) for trace in traces] == LENGTHS
 
 
 def test_all_kept_asks_nobody(tmp_path):

@@ -51,7 +51,10 @@ def local(tmp_path, *overrides):
 def test_a_local_pair_is_told_what_is_chosen_for_it(tmp_path, monkeypatch, capsys):
     labels = SimpleNamespace(manifest={"splits": {"train": {"rows": 20_000}}})
     monkeypatch.setattr(train, "open_labels", lambda bench: labels)
-    router, trainer = train.sized(local(tmp_path, "trainer.max_epochs=4"))
+    bench = local(tmp_path, "trainer.max_epochs=4")
+    router, trainer = train.sized(bench)
+    assert not capsys.readouterr().out  # further processes of a training choose it too
+    train.tell_sized(bench, router, trainer)
     assert (router["hidden_dims"], router["expansion"]) == ([32], 2)
     assert (trainer.lr, trainer.batch_size, trainer.max_epochs) == (1e-3, 128, 4)
     told = " ".join(capsys.readouterr().out.split())
@@ -65,6 +68,7 @@ def test_a_pair_with_values_of_its_own_keeps_them(tmp_path, capsys):
     given = ["pair.router.hidden_dims=[8]", "trainer.lr=1", "trainer.batch_size=2"]
     bench = local(tmp_path, *given, "trainer.max_epochs=3")
     assert train.sized(bench) == (bench.config.router, bench.config.trainer)
+    train.tell_sized(bench, bench.config.router, bench.config.trainer)
     assert not capsys.readouterr().out
 
 

@@ -50,7 +50,7 @@ async def timed(
         llm=Forward(ones),
         reading=Forward(calls),
         reads=max(2.0, reads),
-        prompt=(await small.read(), await large.read()),
+        prompt=(await small.read(steps[1]), await large.read(ones[1])),
         handoff=max(0.0, await small.again(rounds) - steps[1]),
         together=together,
     )
@@ -110,11 +110,11 @@ class Timer:
         self._end([session])
         return statistics.median(taken)
 
-    async def read(self) -> float:
-        """Seconds of each token of a prompt."""
+    async def read(self, step: float) -> float:
+        """Seconds that each token of a prompt adds to a ``step`` in which others write."""
         began = self.clock()
         self._end(await self._begun(1))
-        return (self.clock() - began) / len(self.prompt)
+        return max(0.0, self.clock() - began - step) / len(self.prompt)
 
     async def _begun(self, many: int) -> list[int]:
         """Sessions that hold the prompt: one reads it, the others copy it where the engine can."""

@@ -188,6 +188,16 @@ def _mapped(shard: Path, name: str) -> np.ndarray:
     return np.load(shard / f"{name}.npy", mmap_mode="r")
 
 
+def answer_lengths(folder: Path) -> list[int]:
+    """Tokens of each labelled answer, read unchecked: for an estimate."""
+    lengths: list[int] = []
+    for shard in read_json(folder / MANIFEST)["shards"]:
+        if (folder / shard["name"] / "data_id.npy").exists():
+            _, rows = np.unique(_mapped(folder / shard["name"], "data_id"), return_counts=True)
+            lengths += rows.tolist()
+    return lengths
+
+
 def usable_rows(shard: Mapping[str, np.ndarray], split: Split) -> np.ndarray:
     labelled = (shard["mask"] == 1) & (shard["divergent"] >= 0)
     return np.flatnonzero(labelled & (shard["split"] == SPLITS.index(split)))

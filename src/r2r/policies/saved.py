@@ -16,13 +16,18 @@ from r2r.records import fingerprint
 from r2r.trace import FinishReason, Spent, Step, Trace
 
 
+class HalfWay(Exception):
+    """The first half of the answers is kept; the rest is another's to ask for."""
+
+
 class Saved(Generator):
     """Another generator whose finished answers are in ``journal``, and from there read back.
 
     The answers that an earlier run kept there are not made again, if they belong to the same
     prompts: ``cleared`` counts those that did not. Which answers are under way together is not the
     same then, so that scores may differ from an undisturbed run's in what rounding leaves.
-    ``before`` hears of the prompts that are to be answered now, before any is.
+    ``before`` hears of the prompts that are to be answered now, before any is. With ``half`` these
+    are a random half of them, always the same, and ``each`` then raises HalfWay.
     """
 
     def __init__(
@@ -32,11 +37,13 @@ class Saved(Generator):
         journal: Journal,
         progress: Progress,
         before: Callable[[Sequence[Prompt]], Coroutine[Any, Any, None]],
+        half: bool = False,
     ):
         super().__init__(
             tokenizer=inner.tokenizer, context=inner.context, concurrency=inner.concurrency
         )
         self.inner, self.journal, self.progress, self.before = inner, journal, progress, before
+        self.half = half
         self.asked = self.cleared = 0
         self.tokens = self.by_llm = 0
 
@@ -58,6 +65,8 @@ class Saved(Generator):
 
         self.journal.begin()
         asyncio.run(self.every(missing, one))
+        if self.half:
+            raise HalfWay
         self.progress.doing = "grading"
         yield from self.kept()
 
@@ -67,7 +76,8 @@ class Saved(Generator):
             yield Trace.from_json(self._read(number)["trace"])
 
     def _missing(self, prompts: Sequence[Prompt]) -> list[int]:
-        """What no earlier run has kept; of what one has, forget what belongs to other prompts."""
+        """What is to be answered now and no earlier run has kept; of what one has, forget what
+        belongs to other prompts."""
         kept, others = self.journal.keys(), []
         for number in kept:
             row = self._read(number)
@@ -79,10 +89,11 @@ class Saved(Generator):
         self.journal.drop(others)
         self.cleared = len(others)
         there = set(kept).difference(others)
-        missing = [number for number in range(len(prompts)) if number not in there]
         # Tasks come one after the other and their answers differ in length: in random order those
         # that are finished tell of all, and the longest do not all begin last.
-        return random.Random(0).sample(missing, len(missing))
+        order = random.Random(0).sample(range(len(prompts)), len(prompts))
+        now = order[: len(order) // 2] if self.half else order
+        return [number for number in now if number not in there]
 
     async def _answer(self, number: int, prompt: Prompt) -> None:
         self.progress.begin(number, max(1, self.inner.budget(prompt)))

@@ -70,8 +70,9 @@ def artifact(
 ) -> bool:
     """Run ``make(folder)`` unless the artifact is already complete; True where it was reused.
 
-    An artifact is complete once it holds a manifest, which ``make`` writes last. ``make`` finds
-    what a killed run left in the folder, and goes on from there. With ``force`` it starts anew, and
+    An artifact is complete once it holds a manifest, which ``make`` writes last; without one, what
+    it has made is left for the next call. ``make`` finds what such a call, or a killed run, left in
+    the folder, and goes on from there. With ``force`` it starts anew, and
     the old artifact stays until the new one is whole. ``made_with``: this run's settings.
     """
     folder = key.folder
@@ -114,16 +115,25 @@ def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[s
         if [path.name for path in folder.iterdir()] == [MAKING]:  # it came to nothing
             shutil.rmtree(folder)
         raise
-    _finish(folder, time.perf_counter() - began)
+    if (folder / MANIFEST).exists():
+        _finish(folder, time.perf_counter() - began)
+    else:
+        write_json(folder / MAKING, _ended(folder, time.perf_counter() - began))
 
 
 def _finish(folder: Path, seconds: float | None) -> None:
+    about = _ended(folder, seconds)
+    write_json(folder / MANIFEST, read_json(folder / MANIFEST) | {"made": about | {"at": _now()}})
+    (folder / MAKING).unlink()
+
+
+def _ended(folder: Path, seconds: float | None) -> dict[str, Any]:
+    """Who made an artifact, now that the last of the runs that made it is over."""
     about = begun(folder)
     last = about["runs"][-1]
     last["seconds"] = seconds
     last["load"] = [*last.get("load", []), _load()]
-    write_json(folder / MANIFEST, read_json(folder / MANIFEST) | {"made": about | {"at": _now()}})
-    (folder / MAKING).unlink()
+    return about
 
 
 def _load() -> float:

@@ -7,6 +7,9 @@ beside what was measured then.
 from __future__ import annotations
 
 import asyncio
+import random
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +19,14 @@ from r2r.policies.routed import Routed
 from r2r.records import MANIFEST, read_json
 from r2r.stages.screen import say
 from r2r.throughput import Timed, Turns
+from r2r.workload import Work
 
 if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
 
 QUESTION = "A train leaves at 12 and another one at 30 past 4; how long after the first is that? "
-TEXT = 32  # tokens, about, behind which forwards are timed
+TEXT = 32  # tokens, about, behind which forwards are timed, where no lengths are known
+LONGEST = 512  # where they are: reading more takes slow models too long
 READS = 8.0  # tokens that the LLM reads at a handoff, where nothing is known
 LEAST_SHARE = 1e-3  # by the LLM: less is no different
 Z = 1.96  # standard errors of 95 %
@@ -31,9 +36,10 @@ Curve = Mapping[str, Sequence[float]]  # columns: threshold, llm_share, recall
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Tokens per second of ``requests`` at once, reading prompts left out: of the LLM alone, and
-    ``routed`` with the LLM writing ``share`` of the tokens; both None where no replay tells it.
-    ``pays_below``: the share below which routing is faster than the LLM alone."""
+    """Tokens per second of ``requests`` at once: of the LLM alone, and ``routed`` with the LLM
+    writing ``share`` of the tokens; both None where no replay tells it. Prompts and the end, when
+    few answers are left, are in them where lengths of answers are known. ``pays_below``: the share
+    below which routing is faster than the LLM alone, as long as so many are under way."""
 
     requests: int
     llm: float
@@ -53,12 +59,14 @@ class Operating:
     turns: Turns
 
 
-def measure(bench: Workbench, generator: Routed, requests: int) -> Timed:
-    """Seconds of both engines' forwards with up to so many requests at once."""
+def measure(bench: Workbench, generator: Routed, requests: int, work: Work | None = None) -> Timed:
+    """Seconds of both engines' forwards with up to so many requests at once, behind a text as long
+    as those of ``work`` are half-way."""
     from r2r.engines.timing import timed
 
     share, prompt = share_expected(bench), bench.pair.encode(QUESTION)
-    prompt = bench.pair.encode(QUESTION * max(1, TEXT // len(prompt)))
+    text = TEXT if work is None else min(LONGEST, work.half_way)
+    prompt = bench.pair.encode(QUESTION * max(1, round(text / len(prompt))))
     return asyncio.run(
         timed(
             generator.slm,
@@ -72,11 +80,20 @@ def measure(bench: Workbench, generator: Routed, requests: int) -> Timed:
     )
 
 
-def forecast(timed: Timed, share: float | None, requests: int) -> Forecast:
-    """What a router is expected to bring, whose LLM writes ``share`` of the tokens."""
+def forecast(
+    timed: Timed, share: float | None, requests: int, work: Work | None = None
+) -> Forecast:
+    """What a router is expected to bring, whose LLM writes ``share`` of the tokens; of endless
+    answers where no ``work`` is given."""
     share = None if share is None else max(share, LEAST_SHARE)
-    routed = None if share is None else timed.rate(Turns.routed(share), requests)
-    return Forecast(requests, timed.alone(requests), routed, share, timed.pays_below(requests))
+    turns = None if share is None else Turns.routed(share)
+    if work:
+        llm = work.alone(timed, requests)
+        routed = work.rate(timed, turns, requests) if turns else None
+    else:
+        llm = timed.alone(requests)
+        routed = timed.rate(turns, requests) if turns else None
+    return Forecast(requests, llm, routed, share, timed.pays_below(requests))
 
 
 def share_expected(bench: Workbench) -> float | None:
@@ -186,21 +203,39 @@ def tell_fastest(timed: Timed, artifacts: Path, pair: str, requests: int) -> Non
         say("", f"{point.overrides}: {rate:,.0f} tokens/s, accuracy {100 * point.accuracy:.1f}%")
 
 
-def foretell(bench: Workbench, generator: Routed, requests: int) -> tuple[Timed, Forecast]:
+def foretell(
+    bench: Workbench, generator: Routed, requests: int, work: Work | None = None
+) -> tuple[Timed, Forecast]:
     """Measure both engines, and say what to expect of ``requests`` at once, or of as many as slow
-    models could be measured with."""
-    timed, replayed = measure(bench, generator, requests), _replayed(bench)
+    models could be measured with; of ``work``, where it is known."""
+    timed, replayed = measure(bench, generator, requests, work), _replayed(bench)
     requests = min(requests, timed.most)
-    found = forecast(timed, share_expected(bench), requests)
+    found = forecast(timed, share_expected(bench), requests, work)
     tell(found)
     warn(timed, found, replayed["curve"] if replayed else {})
     tell_fastest(timed, bench.artifacts, bench.config.pair.name, requests)
     return timed, found
 
 
-def evaluated_at_once(bench: Workbench) -> int:
-    """Requests that an evaluation has under way at once."""
-    benchmark, most = bench.config.benchmark, bench.config.engine.max_batch
-    if benchmark.limit is None:
-        return most
-    return min(most, benchmark.limit * len(benchmark.tasks) * benchmark.repeats)
+def asked(bench: Workbench) -> list[list[int]]:
+    """Tokens of each prompt that an evaluation asks, repeats included."""
+    from r2r.evaluation.harness import asked as problems
+
+    benchmark, of = bench.config.benchmark, Counter[str]()
+    found = []
+    for problem in problems(benchmark, "test"):
+        of[problem.task] += 1
+        if benchmark.limit is None or of[problem.task] <= benchmark.limit:
+            found.append(bench.pair.encode(problem.question))
+    return found * benchmark.repeats
+
+
+def work(bench: Workbench, prompts: Sequence[Sequence[int]], parts: int) -> Work | None:
+    """Answers to ``prompts``, as long as those that were labelled; None without labels."""
+    from r2r.labeling.dataset import answer_lengths
+
+    if not bench.needs_labels or not (bench.labels_folder / MANIFEST).exists():
+        return None
+    known = answer_lengths(bench.labels_folder)
+    drawn = random.Random(0).choices(known, k=len(prompts))
+    return Work(statistics.fmean(map(len, prompts)), drawn, parts)

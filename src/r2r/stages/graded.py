@@ -15,7 +15,7 @@ from r2r.evaluation.figures import cut_short
 from r2r.journal import Journal, forget
 from r2r.policies.base import Generator
 from r2r.policies.routed import Routed
-from r2r.policies.saved import Saved
+from r2r.policies.saved import HalfWay, Saved
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
@@ -62,6 +62,13 @@ def graded(bench: Workbench, system: str, split: str = "test", make: Make | None
     return folder
 
 
+def begin(bench: Workbench, system: str) -> None:
+    """Write the first half of a system's answers; ``graded`` then writes the rest."""
+    key = fingerprints.evaluation(bench, system, "test")
+    make = partial(_score, bench, system, split="test", half=True)
+    bench.make("evaluate", key, make, force=False)
+
+
 def language_model(bench: Workbench, generator: Generator, params: Params) -> R2RLM:
     """lm-eval's model over a generator, as the config has it."""
     from r2r.evaluation.adapter import R2RLM
@@ -80,16 +87,12 @@ def language_model(bench: Workbench, generator: Generator, params: Params) -> R2
     )
 
 
-def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
+def _score(bench: Workbench, system: str, folder: Path, *, split: str, half: bool = False) -> None:
     _clear_old(folder)
+    shown = f"{system}, first half" if half else system
+    stages, device = bench.config.stages, bench.config.engine.device
     with (
-        watch(
-            "evaluate",
-            bench.config.stages,
-            system,
-            folder=folder,
-            device=bench.config.engine.device,
-        ) as progress,
+        watch("evaluate", stages, shown, folder=folder, device=device) as progress,
         Journal(folder / ANSWERS) as journal,
         Journal(folder / REPLIES) as replies,
     ):
@@ -97,13 +100,16 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str) -> None:
         from r2r.stages.systems import make_generator, measured
 
         inner, params = make_generator(bench, system)
-        before = partial(tell_answers, system, inner)
-        generator = Saved(inner=inner, journal=journal, progress=progress, before=before)
+        before = partial(tell_answers, shown, inner)
+        generator = Saved(inner=inner, journal=journal, progress=progress, before=before, half=half)
         lm = language_model(bench, generator, params)
         only = bench.held_out.get(split) if split in PARTS else None
         benchmark = fingerprints.benchmark_of(bench, split)
         asked = "test" if split == "test" else "train"
-        scored = evaluate(lm, benchmark, asked, progress, only=only, replies=replies)
+        try:
+            scored = evaluate(lm, benchmark, asked, progress, only=only, replies=replies)
+        except HalfWay:
+            return
         if generator.cleared:
             told = f"{generator.cleared} kept answers of {system} belonged to other prompts"
             say("evaluate", f"{told}: made again")

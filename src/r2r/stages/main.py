@@ -79,13 +79,16 @@ def run(
     """
     from r2r.stages.screen import say
 
-    steps = ", ".join(stage for stage in STAGES if stage in config.stages)
-    say("run", f"{config.pair.name}, {router_name} router: {steps}")
-    say("import", "torch; then what each stage needs")
+    ddp = "train" in config.stages and config.trainer.strategy == "ddp"
+    follows = ddp and _follows()
+    if not follows:  # the first process has said so
+        steps = ", ".join(stage for stage in STAGES if stage in config.stages)
+        say("run", f"{config.pair.name}, {router_name} router: {steps}")
+        say("import", "torch; then what each stage needs")
     from r2r.stages.workbench import Workbench
 
     bench = Workbench(config, router_name)
-    if "train" in config.stages and config.trainer.strategy == "ddp" and _follows():
+    if follows:
         from r2r.stages.train import train_along
 
         train_along(bench)

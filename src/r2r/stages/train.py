@@ -81,7 +81,7 @@ def train_along(bench: Workbench) -> None:
 
 
 def sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
-    """The configs of router and training, with what the pair left open chosen and told."""
+    """The configs of router and training, with what the pair left open chosen."""
     config = bench.config
     router, trainer = config.router, config.trainer
     if not bench.learns or not is_open(router, trainer):
@@ -91,17 +91,27 @@ def sized(bench: Workbench) -> tuple[dict[str, Any], TrainerConfig]:
     router = sized_router(router, labels, slm_width)
     widths = router.get("hidden_dims", [])
     trainer = sized_trainer(trainer, labels, max(widths, default=slm_width))
+    return router, trainer
+
+
+def tell_sized(bench: Workbench, router: dict[str, Any], trainer: TrainerConfig) -> None:
+    """Say what was chosen, if anything was."""
+    if not bench.learns or not is_open(bench.config.router, bench.config.trainer):
+        return
+    labels = open_labels(bench).manifest["splits"]["train"]["rows"]
+    widths = router.get("hidden_dims", [])
     blocks = f"hidden_dims {widths}, " if widths else ""
     say(
         "train",
-        f"for {labels:,} labels and an SLM {slm_width} wide: {blocks}lr {trainer.lr:.2g},"
-        f" batches of {trainer.batch_size:,}, at most {trainer.max_epochs} epochs",
+        f"for {labels:,} labels and an SLM {bench.slm_shape()['hidden_size']} wide:"
+        f" {blocks}lr {trainer.lr:.2g}, batches of {trainer.batch_size:,},"
+        f" at most {trainer.max_epochs} epochs",
     )
-    return router, trainer
 
 
 def _train(bench: Workbench, tracking: Tracking, folder: Path) -> None:
     config, (described, trainer) = bench.config, sized(bench)
+    tell_sized(bench, described, trainer)
     router = bench.new_router(described)
     threshold, metrics = None, {}
     if bench.learns:
