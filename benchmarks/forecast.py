@@ -116,7 +116,11 @@ def main() -> int:
 
 
 def show(
-    given: argparse.Namespace, name: str, rows: list[dict[str, Any]], about: dict[str, Any], *,
+    given: argparse.Namespace,
+    name: str,
+    rows: list[dict[str, Any]],
+    about: dict[str, Any],
+    *,
     most: float,
 ) -> None:
     """The table and the record; the median error is to be ``most`` %."""

@@ -50,7 +50,10 @@ async def timed(
         llm=Forward(ones),
         reading=Forward(calls),
         reads=max(2.0, reads),
-        prompt=(await small.read(steps[1]), await large.read(ones[1])),
+        prompt=(
+            await small.read(most, steps[most], rounds),
+            await large.read(most, ones[most], rounds),
+        ),
         handoff=max(0.0, await small.again(rounds) - steps[1]),
         together=together,
     )
@@ -110,11 +113,23 @@ class Timer:
         self._end([session])
         return statistics.median(taken)
 
-    async def read(self, step: float) -> float:
-        """Seconds that each token of a prompt adds to a ``step`` in which others write."""
-        began = self.clock()
-        self._end(await self._begun(1))
-        return max(0.0, self.clock() - began - step) / len(self.prompt)
+    async def read(self, many: int, step: float, rounds: int) -> float:
+        """Seconds that each token of a new prompt adds to a ``step`` of ``many`` requests, all
+        others of which write meanwhile. No server has seen these prompts."""
+        sessions = await self._begun(many - 1) if many > 1 else []
+        asked = [self._request(session, [], 3 * (1 + rounds)) for session in sessions]
+        writing = [asyncio.create_task(self.engine.decode(request)) for request in asked]
+        taken = []
+        for place in range(1, 1 + rounds):
+            new = self._request(self.engine.new_session(), [], 1)
+            new.prompt = [*self.prompt[place:], *self.prompt[:place]]
+            began = self.clock()
+            await self.engine.decode(new)
+            taken.append(self.clock() - began)
+            sessions.append(new.session)
+        await asyncio.gather(*writing)
+        self._end(sessions)
+        return max(0.0, statistics.median(taken) - step) / len(self.prompt)
 
     async def _begun(self, many: int) -> list[int]:
         """Sessions that hold the prompt: one reads it, the others copy it where the engine can."""
@@ -131,7 +146,9 @@ class Timer:
             self.engine.release(session)
 
     def _request(self, session: int, answer: list[int], budget: int) -> Request:
-        return Request(self.prompt, answer, budget, session=session, threshold=self.threshold)
+        return Request(
+            self.prompt, answer, budget, session=session, threshold=self.threshold, ignore_eos=True
+        )
 
     def _more(self, tokens: int) -> list[int]:
         """Any tokens, as many."""
