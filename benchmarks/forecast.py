@@ -53,10 +53,12 @@ def measure(
     generator.policy = POLICIES[policy]
     batch = generator.concurrency
     prompts = pair.prompts(batch * (given.waves if batch > 1 else 1), given.tokens)
-    text = [*prompts[0].tokens, *prompts[-1].tokens]  # as long as an answer is half way
+    read = len(prompts[0].tokens)
+    text = [token for prompt in prompts[: 1 + given.tokens // read] for token in prompt.tokens]
+    text *= 1 + (read + given.tokens) // len(text)
     forwards = asyncio.run(
         timed(generator.slm, generator.llm, text, batch, reads=100 / share, scored=True,
-              together=False, clock=clock)
+              lengths=Work(read, [given.tokens] * batch).texts(batch), together=False, clock=clock)
     )  # fmt: skip
     return beside(generator, forwards, prompts)
 

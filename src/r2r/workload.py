@@ -8,8 +8,10 @@ token.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from r2r.errors import must_be
 from r2r.throughput import FEW, Forward, Timed, Turns
@@ -29,10 +31,12 @@ class Work:
         if not self.answers or min(self.answers) <= 0:
             raise must_be("tokens of the answers", "above 0, of one at least", self.answers)
 
-    @property
-    def half_way(self) -> float:
-        """Tokens of a text whose answer is half written, on average."""
-        return self.prompt + sum(self.answers) / len(self.answers) / 2
+    def texts(self, many: int) -> list[int]:
+        """Tokens of as many texts, prompt and what is written of the answer, as they are under way
+        at some moment: of a longer answer more often."""
+        whole = list(accumulate(self.answers))
+        at = [(place + 0.5) * whole[-1] / many for place in range(many)]
+        return [round(self.prompt + p - ([0.0, *whole])[bisect_right(whole, p)]) for p in at]
 
     def steps(self, width: int) -> dict[int, float]:
         """Steps by how many answers are under way, ``width`` at most."""

@@ -65,6 +65,11 @@ def test_at_the_end_few_are_left():
         Work(0, [])
 
 
+def test_texts_are_as_long_as_at_some_moment_of_a_run():
+    assert Work(10, [8]).texts(4) == [11, 13, 15, 17]
+    assert Work(0, [2, 6]).texts(4) == [1, 1, 3, 5]
+
+
 def test_where_routing_does_not_pay_the_warning_says_what_would_help(capsys):
     found = forecast(EVEN, 0.5, 8)
     assert found.routed is not None and found.routed < found.llm
@@ -133,7 +138,8 @@ def test_both_engines_are_timed_and_nothing_is_left_in_them():
     slm = TorchEngine(model=tiny("qwen3", 32, 2, 0), router=Back(), **common)
     llm = TorchEngine(model=tiny("qwen3", 48, 3, 1), beside=slm, patience=1.5, **common)
     prompt = list(range(10, 40))
-    found = asyncio.run(timed(slm, llm, prompt, 3, reads=4, scored=True, together=False))
+    asked = timed(slm, llm, prompt, 3, lengths=[9, 30, 12], reads=4, scored=True, together=False)
+    found = asyncio.run(asked)
     assert [n for n, _ in found.slm.points] == [1, 2, 3] == [n for n, _ in found.reading.points]
     assert min(seconds for f in (found.slm, found.llm) for _, seconds in f.points) > 0
     assert slm.live() == llm.live() == 0

@@ -21,22 +21,24 @@ Clock = Callable[[], float]
 async def timed(
     slm: Engine,
     llm: Engine,
-    prompt: Sequence[int],
+    text: Sequence[int],
     most: int,
     *,
+    lengths: Sequence[int] = (),
     reads: float,
     scored: bool,
     together: bool,
     clock: Clock = time.perf_counter,
 ) -> Timed:
-    """Measure both models with 1 to ``most`` requests at once, all behind the same ``prompt``.
+    """Measure both models with 1 to ``most`` requests at once, behind the same ``text``.
 
-    ``reads``: tokens that the LLM reads at a handoff, on average. ``scored``: the SLM asks its
-    router. Forwards over much longer texts than the prompt take longer. Of slow models only small
-    batches are measured.
+    ``lengths``: tokens of it that requests have behind them as they run, where they differ; the
+    longest of a batch make it slow. ``reads``: tokens that the LLM reads at a handoff, on average.
+    ``scored``: the SLM asks its router. Of slow models only small batches are measured.
     """
-    small = Timer(slm, list(prompt), NEVER if scored else None, clock)
-    large = Timer(llm, list(prompt), None, clock)
+    lengths = sorted(lengths) or [len(text)]
+    small = Timer(slm, text[: lengths[-1]], NEVER if scored else None, clock, lengths)
+    large = Timer(llm, text[: lengths[-1]], None, clock, lengths)
     first = await large.step(1, FEW)
     most = min(most, max(2, int(LONGEST / (FEW * first))))  # a batch takes its parts' time at most
     tokens = min(TOKENS, max(FEW, int(LONGEST / (8 * first))))
@@ -62,8 +64,18 @@ async def timed(
 class Timer:
     """One engine, and what is asked of it to be timed; nothing is left in it."""
 
-    def __init__(self, engine: Engine, prompt: list[int], threshold: float | None, clock: Clock):
-        self.engine, self.prompt, self.threshold, self.clock = engine, prompt, threshold, clock
+    def __init__(
+        self,
+        engine: Engine,
+        text: Sequence[int],
+        threshold: float | None,
+        clock: Clock,
+        lengths: Sequence[int] = (),
+    ):
+        """``lengths``: tokens of ``text`` that requests have, ascending; all of it where none."""
+        self.engine, self.text, self.threshold, self.clock = engine, text, threshold, clock
+        self.lengths = lengths or [len(text)]
+        self.behind: dict[int, int] = {}  # tokens of the text, by session
 
     async def step(self, many: int, tokens: int = TOKENS) -> float:
         """Seconds of a token where ``many`` requests are written at once, over ``tokens`` of
@@ -89,7 +101,7 @@ class Timer:
         sessions = await self._begun(many)
         at = [(number + 0.5) / many for number in range(many)]
         widths = [max(1, round(reads * (-math.log(1 - x) if many > 1 else 1))) for x in at]
-        texts = [self.prompt[:1] for _ in sessions]
+        texts = [self._more(1) for _ in sessions]
         taken = []
         for _ in range(2 + rounds):  # one to read what was written above, one to begin sessions
             began = self.clock()
@@ -104,7 +116,7 @@ class Timer:
     async def again(self, rounds: int) -> float:
         """Seconds of a token where the request for it is a new one, as after every handoff."""
         (session,) = await self._begun(1)
-        answer, taken = self.prompt[:1], []
+        answer, taken = self._more(1), []
         for _ in range(rounds):
             began = self.clock()
             await self.engine.decode(self._request(session, answer, 1))
@@ -121,19 +133,22 @@ class Timer:
         writing = [asyncio.create_task(self.engine.decode(request)) for request in asked]
         taken = []
         for place in range(1, 1 + rounds):
-            new = self._request(self.engine.new_session(), [], 1)
-            new.prompt = [*self.prompt[place:], *self.prompt[:place]]
+            session, short = self.engine.new_session(), self.text[: self.lengths[0]]
+            new = Request([*short[place:], *short[:place]], [], 1, session=session)
             began = self.clock()
             await self.engine.decode(new)
             taken.append(self.clock() - began)
-            sessions.append(new.session)
+            sessions.append(session)
         await asyncio.gather(*writing)
         self._end(sessions)
-        return max(0.0, statistics.median(taken) - step) / len(self.prompt)
+        return max(0.0, statistics.median(taken) - step) / self.lengths[0]
 
     async def _begun(self, many: int) -> list[int]:
-        """Sessions that hold the prompt: one reads it, the others copy it where the engine can."""
+        """Sessions that hold the text: the first all that any has, so that the others can copy
+        it where the engine can."""
         sessions = [self.engine.new_session() for _ in range(many)]
+        for place, session in enumerate(reversed(sessions)):
+            self.behind[session] = self.lengths[int((place + 0.5) * len(self.lengths) / many)]
         await self.engine.decode(self._request(sessions[0], [], 1))
         others = [self._request(session, [], 1) for session in sessions[1:]]
         for request in others:
@@ -147,9 +162,10 @@ class Timer:
 
     def _request(self, session: int, answer: list[int], budget: int) -> Request:
         return Request(
-            self.prompt, answer, budget, session=session, threshold=self.threshold, ignore_eos=True
-        )
+            list(self.text[: self.behind[session]]), answer, budget, session=session,
+            threshold=self.threshold, ignore_eos=True,
+        )  # fmt: skip
 
     def _more(self, tokens: int) -> list[int]:
         """Any tokens, as many."""
-        return [self.prompt[at % len(self.prompt)] for at in range(tokens)]
+        return [self.text[at % len(self.text)] for at in range(tokens)]

@@ -7,6 +7,7 @@ beside what was measured then.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import statistics
 from collections import Counter
@@ -60,19 +61,20 @@ class Operating:
 
 
 def measure(bench: Workbench, generator: Routed, requests: int, work: Work | None = None) -> Timed:
-    """Seconds of both engines' forwards with up to so many requests at once, behind a text as long
-    as those of ``work`` are half-way."""
+    """Seconds of both engines' forwards with up to so many requests at once, behind texts as long
+    as those of ``work`` are when it is under way."""
     from r2r.engines.timing import timed
 
-    share, prompt = share_expected(bench), bench.pair.encode(QUESTION)
-    text = TEXT if work is None else min(LONGEST, work.half_way)
-    prompt = bench.pair.encode(QUESTION * max(1, round(text / len(prompt))))
+    share, question = share_expected(bench), bench.pair.encode(QUESTION)
+    lengths = [min(LONGEST, length) for length in work.texts(requests)] if work else [TEXT]
+    text = bench.pair.encode(QUESTION * math.ceil(max(lengths) / len(question)))
     return asyncio.run(
         timed(
             generator.slm,
             generator.llm,
-            prompt,
+            text,
             requests,
+            lengths=[min(length, len(text)) for length in lengths],
             reads=1 / share if share else READS,
             scored=bench.policy.routes,
             together=bench.fleet is not None,
