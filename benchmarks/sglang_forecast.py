@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--shares", type=float, nargs="+", default=[5, 10, 30])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--waves", type=int, default=2)
+    parser.add_argument("--warmups", type=int, default=1)
     parser.add_argument("overrides", nargs="*", default=["router=mlp"])
     given = parsed(parser)
     config, router = compose(["engine=sglang", *given.overrides])
@@ -66,7 +67,8 @@ def main() -> int:
             generator, _ = make_generator(bench, "routed")
             assert isinstance(generator, Routed)
             ways = {n: partial(once, bench, generator, n, prompts(n)) for n in given.batches}
-            timed = interleaved({f"{share:g}, {n}": way for n, way in ways.items()}, given.repeats)
+            named = {f"{share:g}, {batch}": way for batch, way in ways.items()}
+            timed = interleaved(named, given.repeats, given.warmups)
             for batch, runs in zip(given.batches, timed.values(), strict=True):
                 rates = [run["tokens_per_s"] for run in runs]
                 rows.append({"batch": batch, "policy": config.policy["name"]} | middle(runs)
