@@ -1,6 +1,6 @@
 """Forecast beside measured tokens/s of routing on SGLang, whose servers this starts.
 
-    python benchmarks/sglang_forecast.py [--batches 1 8 32] [--shares 5 10 30] [key=value ...]
+    python benchmarks/sglang_forecast.py [key=value ...] [--batches 1 8 32] [--shares 5 10 30]
 
 As ``forecast.py``, with the run's router and policy (the keys are those of run.py; labels and
 router must be there: ``python run.py router=mlp stages=[label,train,calibrate]`` before), by wall
