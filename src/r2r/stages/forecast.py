@@ -62,7 +62,7 @@ class Operating:
 
 def measure(bench: Workbench, generator: Routed, requests: int, work: Work | None = None) -> Timed:
     """Seconds of both engines' forwards with up to so many requests at once, behind texts as long
-    as those of ``work`` are when it is under way."""
+    as those of ``work`` are when it is under way. Servers on a CPU share its cores."""
     from r2r.engines.timing import timed
 
     share, question = share_expected(bench), bench.pair.encode(QUESTION)
@@ -77,7 +77,7 @@ def measure(bench: Workbench, generator: Routed, requests: int, work: Work | Non
             lengths=[min(length, len(text)) for length in lengths],
             reads=1 / share if share else READS,
             scored=bench.policy.routes,
-            together=bench.fleet is not None,
+            together=bench.fleet is not None and bench.config.engine.device != "cpu",
         )
     )
 
