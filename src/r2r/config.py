@@ -313,6 +313,7 @@ class ArtifactsConfig:
 class Config:
     threshold: Any = MISSING  # a number, or auto
     target: str | None = None  # share:S, quality:Q or speed
+    hold_share: float | None = None  # LLM forwards a token, held by moving the threshold
     tried: dict[str, list[Any]] = field(default_factory=dict)  # what a target tries
     stages: list[str] = field(default_factory=list)
     systems: list[str] = field(

@@ -5,6 +5,7 @@ import asyncio
 import dataclasses
 
 import pytest
+from disturbed import every_second_cancelled
 
 from r2r.policies.build import build_policy
 from r2r.stages.compose import compose
@@ -77,16 +78,7 @@ def test_a_cancelled_answer_disturbs_no_other_and_begins_anew(nano, servers, pol
 
     async def disturbed():
         made = on_sglang(nano, servers, policy)
-        heard = [[] for _ in asked]
-        pairs = zip(asked, heard, strict=True)
-        tasks = [asyncio.create_task(made.answer(p, h.append)) for p, h in pairs]
-        while not all(heard):
-            await asyncio.sleep(0.001)
-        for task in tasks[::2]:
-            task.cancel()
-        others = (await asyncio.gather(*tasks, return_exceptions=True))[1::2]
-        told = [steps for number, steps in enumerate(heard) if number % 2]
-        assert told == [trace.steps for trace in others]  # once, in order, as they stand
+        others = await every_second_cancelled(made, asked, pause=0.001)
         again = await asyncio.gather(*map(made.answer, asked[::2]))
         while made.slm.live() or made.llm.live():
             await asyncio.sleep(0.01)
