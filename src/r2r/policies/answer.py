@@ -142,6 +142,7 @@ class Writer:
         budget = answer.left if most is None else min(most, answer.left)
         request = self._request([], budget, threshold)
         request.above, request.below = above, below
+        request.stays = until is None and below is None and not (threshold is above is None)
         request.stop, request.on_tokens = until or answer.stop, told
         unread, at = self._unread([]), len(answer.prompt.tokens) + len(answer.tokens)
         decoded = await self.engine.decode(request)
