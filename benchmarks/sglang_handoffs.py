@@ -128,7 +128,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     written = RESULTS / f"sglang_handoffs_{config.pair.name}_{config.engine.device}.json"
-    about = manifest(config, []) | {"load_average": os.getloadavg()[0]} | counts
+    about: dict[str, Any] = manifest(config, []) | {"load_average": os.getloadavg()[0]} | counts
     about["versions"]["sglang"] = bench.fleet.version if bench.fleet else None
     del about["command"], about["overrides"]  # paths of this machine
     write_json(written, about | {"rows": rows})
