@@ -277,6 +277,7 @@ def help_text(conf: Path) -> str:
         "Keys at the top:",
         "  threshold     0..1, or auto (calibrated with the router); the LLM writes a",
         "                token whose score is at least this",
+        "  target        share:0.06, quality:0.98 or speed: finds the threshold for it",
         *textwrap.wrap(
             f"  stages        any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent
         ),
