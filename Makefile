@@ -33,7 +33,7 @@ lint: $(READY) ## style, format, types, and which module may import which
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-BENCHES := decode.py "decode.py --pairs nano --batches 1 --compile" delay.py lengths.py router.py \
+BENCHES := decode.py policies.py "decode.py --pairs nano --batches 1 --compile" delay.py lengths.py router.py \
   "training.py --compile" "training.py --memory" labelling.py "labelling.py --pair medium" startup.py
 bench: $(READY) ## speed beside the peers, hours (benchmarks/README.md)
 	@for it in $(BENCHES); do $(BIN)/python benchmarks/$$it || exit 1; done

@@ -33,7 +33,7 @@ from r2r.engines.torch.engine import TorchEngine
 from r2r.engines.torch.packed import Packed
 from r2r.policies.base import Prompt
 from r2r.policies.r2r import R2R
-from r2r.policies.routed import Routed
+from r2r.policies.routed import Policy, Routed
 from r2r.policies.single import Single
 from r2r.routers.base import Router
 from r2r.routers.mlp import MLPRouter
@@ -120,12 +120,15 @@ class Pair:
         engine = self.engine(name, batch, compile)
         return Single(engine=engine, source="slm" if name == "slm" else "llm", **_rest(batch))
 
-    def routed(self, batch: int, patience: float | None, compile: bool) -> Routed:
+    def routed(
+        self, batch: int, patience: float | None, compile: bool, policy: Policy | None = None
+    ) -> Routed:
         slm = self.engine("slm", batch, compile)
         llm = self.engine("llm", batch, compile, beside=slm, patience=patience)
         return Routed(
-            policy=R2R(), slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(), **_rest(batch)
-        )
+            policy=policy or R2R(), slm=slm, llm=llm, threshold=0.5, eos_ids=frozenset(),
+            **_rest(batch),
+        )  # fmt: skip
 
     def ours(self) -> None:
         """Give both models the engine's attention back."""

@@ -78,7 +78,8 @@ class Fake:
     async def generate(self, request):
         raw = await request.read()
         body = json.loads(raw)
-        probe = "probe" in body["sampling_params"]["custom_params"]["r2r"]
+        wish = body["sampling_params"]["custom_params"]["r2r"]
+        probe = "probe" in wish
         if not probe:
             self.bytes.append(len(raw))
             self.asked.set()
@@ -101,10 +102,13 @@ class Fake:
         if session is not None and session not in self.kept:
             why = {"type": "abort", "message": f"{session} does not exist", "status_code": 400}
         text = [*self.kept.get(session, []), *body["input_ids"]]
-        token = following(text)
+        written = [following(text)]
+        if "above" in wish:  # the second token would be the other model's
+            written += [ROUTE]
+            told |= {"r2r_score": [0.1, 0.9], "r2r_draft": [written[0], 99]}
         if session is not None and why["type"] == "length":
-            self.kept[session] = [*text, token]
-        message = {"output_ids": [token], "meta_info": told | {"finish_reason": why}}
+            self.kept[session] = [*text, *(t for t in written if t != wish["takes_back"])]
+        message = {"output_ids": written, "meta_info": told | {"finish_reason": why}}
         await reply.write(f"data: {json.dumps(message)}\n\ndata: [DONE]\n\n".encode())
         return reply
 
@@ -112,7 +116,7 @@ class Fake:
 async def engine_over(*fakes, keeps=True, silence=20.0):
     servers = [Server(key="llm", url=f"http://127.0.0.1:{f.port}", patience=5.0) for f in fakes]
     engine = SGLangEngine(
-        client=Client(servers, Patience(silence, 20.0)), eos_ids=frozenset({EOS}),
+        client=Client(servers, Patience(silence, 20.0), route_id=ROUTE), eos_ids=frozenset({EOS}),
         route_id=ROUTE, digest=None, delay=Delay(0.0, 1), stream_interval=1, keeps=keeps,
     )  # fmt: skip
     await engine.ready()

@@ -104,12 +104,12 @@ def single(model, **options):
                   concurrency=options.get("max_batch", 32))  # fmt: skip
 
 
-def routed(pair, threshold, max_batch=32, router=Wobble, policy=None, **options):
+def routed(pair, threshold, max_batch=32, router=Wobble, policy=None, share=None, **options):
     slm, llm = pair
     return Routed(
         policy=policy or R2R(), slm=engine(slm, max_batch, router(), **options),
         llm=engine(llm, max_batch, **options), threshold=threshold, tokenizer=Words(), context=256,
-        concurrency=max_batch, eos_ids=frozenset(EOS),
+        concurrency=max_batch, eos_ids=frozenset(EOS), share=share,
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING
 
@@ -313,6 +313,7 @@ class ArtifactsConfig:
 class Config:
     threshold: Any = MISSING  # a number, or auto
     target: str | None = None  # share:S, quality:Q or speed
+    hold_share: float | None = None  # LLM forwards a token, held by moving the threshold
     tried: dict[str, list[Any]] = field(default_factory=dict)  # what a target tries
     stages: list[str] = field(default_factory=list)
     systems: list[str] = field(
@@ -338,3 +339,16 @@ class Config:
     trace: TraceConfig = field(default_factory=TraceConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
+
+
+def keys_of(of: Any, prefix: str = "") -> dict[str, Any]:
+    """Every key below a dataclass of the schema, dotted, with its type."""
+    found: dict[str, Any] = {}
+    for name, kind in get_type_hints(of).items():
+        kinds = [k for k in get_args(kind) if is_dataclass(k)]  # of SGLangConfig | None
+        inner = kind if is_dataclass(kind) else kinds[0] if len(kinds) == 1 else None
+        if get_origin(kind) is dict:
+            inner = None
+        found[f"{prefix}{name}"] = kind
+        found |= keys_of(inner, f"{prefix}{name}.") if inner else {}
+    return found

@@ -30,9 +30,9 @@ is the mean of ``trace_stats`` (what lm-eval reports).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
-from r2r.trace import Source, Trace
+from r2r.trace import Source, Spent, Trace
 
 COSTS_VERSION = 2  # params, share, cost and tokens of traces
 
@@ -84,6 +84,17 @@ class Forwards:
     def __add__(self, other: Forwards) -> Forwards:
         both = zip(astuple(self), astuple(other), strict=True)
         return Forwards(*(mine + its for mine, its in both))
+
+    def at_least(self, spent: Spent) -> Forwards:
+        """These, and what else ``spent`` knows of: it hears of a request once it has ended."""
+        known = {
+            "slm_forwards": spent.slm.forwards,
+            "llm_forwards": spent.llm.forwards,
+            "llm_positions": spent.llm.positions,
+            "scored": spent.scored,
+            "verified": spent.verified,
+        }
+        return replace(self, **{name: max(getattr(self, name), n) for name, n in known.items()})
 
     @property
     def tokens(self) -> int:

@@ -66,23 +66,41 @@ class Ahead:
 
 
 def ahead(
-    finished: np.ndarray, under_way: np.ndarray, limits: np.ndarray, *, waiting: int, width: int
+    finished: np.ndarray,
+    under_way: np.ndarray,
+    limits: np.ndarray,
+    *,
+    waiting: int,
+    width: int,
+    foreseen: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    serial: float = 1.0,
 ) -> Ahead:
     """Of items of which ``width`` are worked on at once, and ``waiting`` are not begun yet.
 
-    ``limits`` [under way]: tokens that each may get at most.
+    ``limits`` [under way]: tokens that each may get at most. ``foreseen`` [under way]: tokens that
+    each will have, where that is known, else NaN; ``parts`` [under way]: of an item whose end is
+    known, how many parts are left, which are worked on side by side. ``serial``: what share of
+    their tokens other items get one after the other, and not in such parts.
     """
-    lengths, rng = Lengths(finished, under_way), np.random.default_rng(0)
+    if foreseen is None or parts is None:
+        foreseen, parts = np.full(len(under_way), np.nan), np.ones(len(under_way))
+    known = ~np.isnan(foreseen)
+    foreseen = np.maximum(foreseen, under_way)
+    seen = np.concatenate([finished, np.round(foreseen[known]).astype(int)])
+    lengths, rng = Lengths(seen, under_way[~known]), np.random.default_rng(0)
+    at_once = 1 / (serial + (1 - serial) / width)
+    beside = np.where(known, np.clip(parts, 1, width), at_once)
     bound = limits.max() if len(limits) else np.inf
     drawn = min(waiting, DRAWN)
     tokens = steps = 0.0
     for _ in range(DRAWS):
         rest = lengths.draw(under_way, _shares(len(under_way), rng))
-        rest = np.minimum(rest, limits) - under_way
+        rest = np.where(known, foreseen, np.minimum(rest, limits)) - under_way
         new = np.minimum(lengths.draw(np.zeros(drawn), _shares(drawn, rng)), bound)
         more = new.mean() * (waiting - drawn) if drawn else 0.0
         tokens += rest.sum() + new.sum() + more
-        steps += more / width + _last_end(rest, new, width)
+        steps += more / at_once / width + _last_end(rest / beside, new / at_once, width)
     return Ahead(tokens / DRAWS, steps / DRAWS)
 
 

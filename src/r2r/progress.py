@@ -19,6 +19,8 @@ UNLIMITED = float("inf")
 class UnderWay:
     limit: float  # tokens that it may get
     tokens: int = 0  # that it has
+    parts: int | None = None  # that were left of it when that became known
+    before: int = 0  # tokens that it had then
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,9 @@ class Progress:
 
     An item is what is kept as a whole: an answer, a labelled query. ``expect`` says how many there
     are; then each is either ``keep`` (an earlier run has finished it), or ``begin``, any number of
-    ``move``, and ``end``. ``doing``: what happens beside the items (loading the models, grading);
-    ``note``: what else a reader may want to know.
+    ``move``, and ``end``; where all that is left of one is so many parts, ``split`` says so.
+    ``doing``: what happens beside the items (loading the models, grading); ``note``: what else a
+    reader may want to know.
     """
 
     doing: str = ""
@@ -82,6 +85,9 @@ class Progress:
     width: int = 1
     unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
+    parts: int = 0  # of finished items, the tokens of those parts, and of those items
+    of_parts: int = 0
+    of_split: int = 0
     kept: int = 0
     made: int = 0
     under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
@@ -98,6 +104,7 @@ class Progress:
         with self.lock:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
+            self.parts = self.of_parts = self.of_split = 0
             self.under_way, self.seconds, self.tokens = {}, {}, {}
             self.began, self.unsaid = None, 0
 
@@ -120,11 +127,22 @@ class Progress:
             self.made += tokens
             self.unsaid += tokens
 
+    def split(self, item: Hashable, parts: int) -> None:
+        """What is left of it is so many parts, worked on side by side."""
+        with self.lock:
+            state = self.under_way[item]
+            state.parts, state.before = parts, state.tokens
+
     def end(self, item: Hashable) -> None:
         """It is finished and kept."""
         with self.lock:
             self._clock()
-            self.lengths.append(self.under_way.pop(item).tokens)
+            state = self.under_way.pop(item)
+            self.lengths.append(state.tokens)
+            if state.parts is not None:
+                self.parts += state.parts
+                self.of_parts += state.tokens - state.before
+                self.of_split += state.tokens
 
     def _clock(self) -> None:
         """Count the time since the last change to as many items as were under way since."""
@@ -145,6 +163,8 @@ class Progress:
             seconds, tokens = dict(self.seconds), dict(self.tokens)
             elapsed = self.since - self.began if self.began is not None else 0.0
             kept, made = self.kept, self.made
+            part = self.of_parts / self.parts if self.parts else np.nan  # tokens of one
+            serial = 1 - self.of_parts / self.of_split if self.of_split else 1.0
         moving = np.array([state.tokens for _, state in items], dtype=np.int64)
         limits = np.array([state.limit for _, state in items])
         done = int(finished.sum() + moving.sum())
@@ -155,7 +175,12 @@ class Progress:
         elif len(finished) and speed:
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
-            left = ahead(finished, moving, limits, waiting=waiting, width=width)
+            parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
+            ends = np.array([state.before for _, state in items]) + part * parts
+            left = ahead(
+                finished, moving, limits, waiting=waiting, width=width, foreseen=ends,
+                parts=(ends - moving) / max(part, 1.0), serial=serial,
+            )  # fmt: skip
             expected, eta = done + left.tokens, speed.seconds(left)
         working = sum(seconds.values())
         return Facts(

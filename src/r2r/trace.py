@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Spent:
 
     def of(self, source: Source) -> Usage:
         return self.slm if source == "slm" else self.llm
+
+    def copy(self) -> Spent:
+        """As it is now."""
+        return replace(self, slm=replace(self.slm), llm=replace(self.llm))
 
 
 @dataclass(slots=True)

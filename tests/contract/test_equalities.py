@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from disturbed import every_second_cancelled, idle
 from reference import alone
 from reference import routed as reference_routed
 from tiny import (
@@ -259,24 +260,9 @@ def test_a_cancelled_answer_frees_both_engines_and_disturbs_no_other(pair):
     asked = prompts(8)
     generator = routed(pair, 0.5)
     expected = sources(generator.generate(asked))
-
-    async def half_cancelled():
-        heard = [[] for _ in asked]
-        pairs = zip(asked, heard, strict=True)
-        tasks = [asyncio.create_task(generator.answer(p, h.append)) for p, h in pairs]
-        while not all(heard):
-            await asyncio.sleep(0)
-        for task in tasks[::2]:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(end, asyncio.CancelledError) for end in ended[::2])
-        return ended[1::2]
-
-    kept = asyncio.run(half_cancelled())
+    kept = asyncio.run(every_second_cancelled(generator, asked))
     assert sources(kept) == expected[1::2]
-    for model in (generator.slm, generator.llm):
-        assert model.live() == 0
-        assert not any(slot.busy or slot.tokens for slot in model.slots.all)
+    assert idle(generator.slm, generator.llm)
 
 
 def test_a_failed_forward_fails_its_requests_and_leaves_no_slot_taken(pair, monkeypatch):

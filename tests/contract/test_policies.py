@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import reference
+from disturbed import every_second_cancelled, idle
 from tiny import (
     BANNED,
     EOS,
@@ -203,21 +204,8 @@ def test_a_cancelled_answer_frees_both_engines_and_disturbs_no_other(pair, case)
     asked = prompts(8)
     made = generator(pair, case)
     expected = sources(made.generate(asked))
-
-    async def half_cancelled():
-        heard = [[] for _ in asked]
-        pairs = zip(asked, heard, strict=True)
-        tasks = [asyncio.create_task(made.answer(p, h.append)) for p, h in pairs]
-        while not all(heard):
-            await asyncio.sleep(0)
-        for task in tasks[::2]:
-            task.cancel()
-        return (await asyncio.gather(*tasks, return_exceptions=True))[1::2]
-
-    assert sources(asyncio.run(half_cancelled())) == expected[1::2]
-    for model in (made.slm, made.llm):
-        assert model.live() == 0
-        assert not any(slot.busy or slot.tokens for slot in model.slots.all)
+    assert sources(asyncio.run(every_second_cancelled(made, asked))) == expected[1::2]
+    assert idle(made.slm, made.llm)
 
 
 def test_an_answer_that_broke_off_begins_anew_as_if_undisturbed(pair, case):

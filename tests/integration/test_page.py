@@ -17,7 +17,10 @@ NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 TEXT = "<img src=x onerror=\"document.title='owned'\">\nSo é 1+2=3, 5*x*y."
-MARKDOWN = "So **1**:\n\n- one\n- two\n\n```python\nx = '$a$'\n```\n\nAnswer: \\boxed{7}."
+MARKDOWN = (
+    "So **1**:\n\n- one\n- two\n\n| n |\n|---|\n| 4 |\n\n"
+    "```python\nx = '$a$'\n```\n\nAnswer: \\boxed{7}."
+)
 
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
@@ -86,7 +89,7 @@ def test_the_page_fits_and_shows_who_wrote_what(browser, url, width, theme):
     spans = browser.find_elements(By.CSS_SELECTOR, "#chat .assistant .token")
     assert "".join(span.get_attribute("textContent") for span in spans) == TEXT
     kinds = {span.get_attribute("class") for span in spans}
-    assert kinds == {"token slm", "token llm"}
+    assert kinds == {"token slm", "token llm cut"}
     colours = {
         span.get_attribute("class"): span.value_of_css_property("background-color")
         for span in spans
@@ -119,6 +122,18 @@ def test_an_answer_is_formatted_and_its_pieces_keep_their_colours(browser):
             " found.push(walk.currentNode.data);"
             "return found", written)  # fmt: skip
         assert loose == []  # every character is some token's
+        shown = "x = '$a$'"
+        upto = MARKDOWN.index(shown)
+        owners, end = [], 0  # of each token of the code: whose it is, as Script has it
+        ids = script.tokenizer(MARKDOWN, add_special_tokens=False).input_ids
+        for n, token in enumerate(ids):
+            begin, end = end, end + len(script.tokenizer.decode([token]))
+            mine = range(max(begin, upto), min(end, upto + len(shown)))
+            owners += ["slm" if n % 4 else "llm"] * len(mine)
+        spans = written.find_elements(By.CSS_SELECTOR, "pre .token")
+        coloured = [(s.get_attribute("class").split()[1], s.get_attribute("textContent"))
+                    for s in spans]  # fmt: skip
+        assert [kind for kind, text in coloured for _ in text.rstrip("\n")] == owners
 
 
 def test_arrow_keys_walk_over_the_tokens(browser, url):

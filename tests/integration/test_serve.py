@@ -93,8 +93,13 @@ def test_what_checking_takes_is_in_the_usage(outputs, stream):
     with live(*offer(bench(outputs, *options))) as (address, _):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none")
         if stream:
-            wants = {"stream": True, "stream_options": {"include_usage": True}}
-            usage = list(client.chat.completions.create(**body, **wants))[-1].usage
+            wants = {"include_usage": True, "continuous_usage_stats": True}
+            asked = {**body, "stream": True, "stream_options": wants}
+            *running, usage = [chunk.usage for chunk in client.chat.completions.create(**asked)]
+            begun = [told for told in running if told.completion_tokens]
+            assert len(begun) > 4
+            # Every token that was streamed has been verified, or is the LLM's.
+            assert all(told.avg_params_b >= params.llm_b for told in begun)
         else:
             usage = client.chat.completions.create(**body).usage
     told = usage.model_dump()

@@ -69,9 +69,11 @@ class Nano:
     def sglang_engine(self, name, *servers, delay=Delay(0.0, 1), down=20.0, digest=None):  # noqa: B008
         digest = self.digest if name == "slm" and digest is None else digest
         return SGLangEngine(
-            client=Client(servers, Patience(silence=120.0, down=down)),
+            client=Client(
+                servers, Patience(silence=120.0, down=down), route_id=self.pair.route_id
+            ),
             eos_ids=frozenset(self.pair.eos_ids), route_id=self.pair.route_id, digest=digest,
-            delay=delay, stream_interval=3, keeps=name == "llm",
+            delay=delay, stream_interval=3, keeps=True,
         )  # fmt: skip
 
     def routed(self, slm, llm, threshold=0.5, concurrency=48, policy=R2R()):  # noqa: B008
@@ -91,7 +93,7 @@ class Nano:
         return command(
             python=PYTHON, model=Source(str(NANO / name), True), settings=ServerConfig(),
             device="cpu", dtype="float32", max_prefill_tokens=256, routing=given | routing,
-            extra={"enable_streaming_session": True} if name == "llm" else {},
+            extra={"enable_streaming_session": True},
         )  # fmt: skip
 
 

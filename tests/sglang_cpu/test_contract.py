@@ -180,6 +180,57 @@ def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
         assert sizes[8] > 3 * max(small)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_slm_too_is_sent_what_is_new(nano, servers, prompt, temperature, closed):
+    """Behind a turn of no token, of one, of more; the LLM writes one or several in the place of
+    what was rejected. Without a session the same tokens come, and the same scores."""
+    engine = nano.sglang_engine("slm", servers[0])
+    client, sizes = engine.client, []
+    answering = client._answer
+
+    def counting(server, body):
+        sizes.append(len(json.dumps(body)))
+        return answering(server, body)
+
+    async def turns(session):
+        found, answer = [], []
+        for number in range(16):
+            if number == 8 and closed and session >= 0:
+                (held,) = client.sessions.held.values()
+                client._farewell(servers[0], "close_session", {"session_id": held.id})
+                await asyncio.gather(*client.farewells)
+            sampling = Sampling(temperature=temperature, seed=11)
+            threshold = (0.0, 0.45, 0.5, 0.55)[number % 4]
+            decoded = await engine.decode(
+                Request(prompt, list(answer), 5, sampling, session, threshold=threshold,
+                        ignore_eos=True, stays=True)
+            )  # fmt: skip
+            found.append(decoded)
+            answer += [*decoded.tokens, *range(300, 301 + number % 3)]
+        engine.release(session)
+        while engine.live():
+            await asyncio.sleep(0.01)
+        return found
+
+    async def both():
+        await engine.ready()
+        client._answer = counting
+        return await turns(engine.new_session()), await turns(-1)
+
+    kept, whole = asyncio.run(both())
+    assert [(d.tokens, d.reason, d.draft) for d in kept] == [
+        (d.tokens, d.reason, d.draft) for d in whole
+    ]
+    for one, other in zip(kept, whole, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+    assert {d.reason for d in kept} == {"divergent", "budget"}
+    assert len({len(d.tokens) for d in kept}) > 2
+    first, rest = sizes[0], sizes[1 : len(sizes) - 16]
+    again = [size for size in rest if size > first]
+    assert len(again) == closed and max(set(rest) - set(again)) < 0.75 * first
+
+
 @pytest.mark.parametrize("first", [0, 5, -2])
 def test_a_text_is_read(nano, engines, prompt, first):
     text = prompt + expected(nano, "llm", prompt, 60)

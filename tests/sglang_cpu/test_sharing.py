@@ -5,8 +5,11 @@ import asyncio
 import dataclasses
 
 import pytest
+from disturbed import every_second_cancelled
 
 from r2r.policies.build import build_policy
+from r2r.policies.learned import Learned
+from r2r.routers.build import build_router
 from r2r.stages.compose import compose
 
 OPTIONS = {
@@ -16,13 +19,25 @@ OPTIONS = {
     "r_stitch": ["policy=r_stitch"],
     "glimpse": ["policy=glimpse"],
     "spec_reason": ["policy=spec_reason"],
+    "learned": [
+        "policy=check",
+        "policy.every=6",
+        "policy/accept=learned",
+        "policy.accept.bound=0.15",
+    ],
+    # In a run SGLang's own does this, on a GPU.
+    "speculative": ["policy=speculative"],
 }
+LLM = {"hidden_size": 160, "vocab_size": 512, "token_embeddings": None}
 ROUTER = 0.45  # where a router of arbitrary weights fires for some tokens
 
 
 @pytest.fixture(params=OPTIONS)
 def policy(request):
-    return build_policy(compose(OPTIONS[request.param])[0].policy)
+    made = build_policy(compose(OPTIONS[request.param])[0].policy)
+    if isinstance(made.accept, Learned):  # with a network of arbitrary weights
+        made.accept.attach(build_router(made.accept.scorer, **LLM))
+    return made
 
 
 def on_torch(nano, policy, **options):
@@ -77,16 +92,7 @@ def test_a_cancelled_answer_disturbs_no_other_and_begins_anew(nano, servers, pol
 
     async def disturbed():
         made = on_sglang(nano, servers, policy)
-        heard = [[] for _ in asked]
-        pairs = zip(asked, heard, strict=True)
-        tasks = [asyncio.create_task(made.answer(p, h.append)) for p, h in pairs]
-        while not all(heard):
-            await asyncio.sleep(0.001)
-        for task in tasks[::2]:
-            task.cancel()
-        others = (await asyncio.gather(*tasks, return_exceptions=True))[1::2]
-        told = [steps for number, steps in enumerate(heard) if number % 2]
-        assert told == [trace.steps for trace in others]  # once, in order, as they stand
+        others = await every_second_cancelled(made, asked, pause=0.001)
         again = await asyncio.gather(*map(made.answer, asked[::2]))
         while made.slm.live() or made.llm.live():
             await asyncio.sleep(0.01)

@@ -1,7 +1,9 @@
 """The capacity plan: its arithmetic by hand, and beside the figures of the paper."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from r2r.stages.compose import compose
 from r2r.stages.plan import labelling, pair_of, plan, read_measured, roofline, serving
 from r2r.throughput import Turns
 
+ROOT = Path(__file__).parents[2]
 PAPER = ["pair=r1_1.5b_32b", "stages=[plan]", "plan.queries=1000", "plan.answer_tokens=7600"]
 PAPER_HOURS = {"respond": 35, "read": 0.1, "follow": 7, "verify": 14}  # on 8 A800, 7.6 M labels
 
@@ -136,3 +139,21 @@ def test_any_pair_is_planned_without_its_weights(tmp_path, pair, capsys):
 def test_senseless_values_are_refused(tmp_path, override, told):
     with pytest.raises(ConfigError, match=told):
         plan(composed("pair=r1_1.5b_32b", override), tmp_path)
+
+
+FORECASTS = re.findall(
+    r"^\| `(\w[\w.]+)` \| (\d) \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$",
+    (ROOT / "docs" / "gpus.md").read_text(),
+    flags=re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("pair", "gpus", "hours", "llm", "routed"), FORECASTS)
+def test_the_forecasts_of_the_page_are_the_plans(tmp_path, pair, gpus, hours, llm, routed):
+    assert len(FORECASTS) == 5
+    given = ["plan.queries=1000", "plan.answer_tokens=7600", f"plan.gpus={gpus}"]
+    found = plan(composed(f"pair={pair}", *given), tmp_path)
+    speeds = [found["serve"][name]["answer_tokens_per_s"] for name in ("LLM", "routed")]
+    figures = [sum(found["label"]["gpu_hours"].values()), *speeds]
+    wanted = [float(hours), float(llm), float(routed)]
+    assert figures == pytest.approx(wanted, rel=0.01)

@@ -69,7 +69,7 @@ def test_what_r2r_eval_refuses_before_anything_is_loaded(monkeypatch, capsys, tm
     assert "--include_path must be" in line(*OURS, "--include_path", str(tmp_path / "none"))
     assert "--output_path" in line(*OURS, "--log_samples")
     told = line(*OURS, **{"benchmark.data_files.gsm8k": "rows.jsonl"})
-    assert "benchmark must be gsm8k in --model_args, for benchmark.data_files.gsm8k" in told
+    assert "did you mean 'benchmark=gsm8k benchmark.data_files.gsm8k=...'?" in told
     assert "engine.device must be" in line(*OURS, "--device", "cuda:9")
     assert "engine.max_batch" in line(*OURS, "--batch_size", "-3")
 

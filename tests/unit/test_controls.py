@@ -114,3 +114,16 @@ def test_work_in_a_table_of_80_columns():
     assert text.count("Billed │" if "Billed │" in text else "Billed") >= 2
     assert all(column in text for column in WORK)
     assert "at random" in text and "Best single model: LLM." in text
+
+
+def test_at_random_is_a_row_beside_one_routed_system_only():
+    def run(threshold):
+        results = finished_results() | {"threshold": threshold}
+        control = results["systems"]["slm"] | {"avg_params_b": 0.1 + threshold}
+        results["systems"] = results["systems"] | {RANDOM: control}
+        return Run(f"made up {threshold}", None, results)
+
+    assert RANDOM in {point.system for point in points([run(0.5)])}
+    both = points([run(0.5), run(0.9)])
+    assert sum(point.system == "routed" for point in both) == 2
+    assert RANDOM not in {point.system for point in both}

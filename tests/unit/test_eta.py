@@ -71,10 +71,11 @@ def errors(name, *, width, items, share, even=EVEN["cpu"], kept=0):
     return np.exp(np.abs(np.log(made)))
 
 
+SHARES = (0.2, 0.5, 0.9)
 RARE = ("power law", "15 % to the budget")  # a few items are most of the work
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize(("width", "items"), [(1, 200), (8, 200), (64, 640)])
 @pytest.mark.parametrize("name", LENGTHS)
 def test_from_a_fifth_on_the_end_is_known_within_a_factor(name, width, items, share):
@@ -85,6 +86,18 @@ def test_from_a_fifth_on_the_end_is_known_within_a_factor(name, width, items, sh
         assert np.median(found) < 1.5
     else:
         assert np.median(found) < 1.25 and np.mean(found < 1.5) >= 0.8
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_one_who_is_told_the_law_of_the_lengths_is_not_much_nearer(name, monkeypatch):
+    """Where a few items are most of the work, what is not known is which, and not how many."""
+    asked = [{"width": w, "items": n, "share": s} for w, n in ((1, 200), (8, 200)) for s in SHARES]
+    ours = np.concatenate([errors(name, **each) for each in asked])
+    drawn = LENGTHS[name](np.random.default_rng(999), 5_000)
+    law = Lengths(np.minimum(np.round(drawn), LIMIT).astype(int), np.array([], int))
+    monkeypatch.setattr("r2r.eta.Lengths", lambda finished, under_way: law)
+    told = np.concatenate([errors(name, **each) for each in asked])
+    assert np.mean(ours < 1.5) >= np.mean(told < 1.5) - 0.2
 
 
 @pytest.mark.parametrize("kept", [50, 150])
@@ -132,6 +145,16 @@ def test_the_longest_of_the_last_bounds_the_end():
     assert left.steps == pytest.approx(100, rel=0.05) and left.tokens == pytest.approx(
         110, rel=0.05
     )
+
+
+def test_of_an_item_whose_parts_are_known_the_end_is_and_they_go_side_by_side():
+    finished, under_way = np.full(50, 100), np.array([90, 50])
+    foreseen, parts = np.array([2090.0, np.nan]), np.array([100.0, np.nan])
+    left = ahead(
+        finished, under_way, np.full(2, np.inf), waiting=0, width=8, foreseen=foreseen, parts=parts
+    )
+    assert left.tokens == pytest.approx(2050, rel=0.05)
+    assert left.steps == pytest.approx(2000 / 8, rel=0.05)
 
 
 @pytest.mark.parametrize(("step", "item"), [(1.0, 0.02), (0.5, 0.5), (0.0, 1.0)])

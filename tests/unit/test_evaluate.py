@@ -32,7 +32,9 @@ def test_systems_take_turns_there_and_back(done):
     assert done == [2, "half slm", "half routed", "half llm", "llm", "routed", "slm"]
 
 
-@pytest.mark.parametrize("more", ["force=true", "engine.compile=true", "engine.max_batch=65"])
+@pytest.mark.parametrize(
+    "more", ["force=true", "engine.compile=true", "engine.max_batch=65", "hold_share=0.05"]
+)
 def test_they_do_not_where_halves_would_cost_too_much(done, more):
     stage.evaluate(Bench(more))
     assert [each for each in done if each != 1] == ["slm", "routed", "llm"]

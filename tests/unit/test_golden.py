@@ -4,9 +4,10 @@ import importlib
 import json
 from pathlib import Path
 
+import golden_base
 import golden_steps
 import pytest
-from golden_steps import COMMAND, FOLDER, STEPS
+from golden_base import COMMAND, FOLDER, STEPS
 
 from r2r.errors import ConfigError
 from r2r.labeling import sentences
@@ -58,9 +59,9 @@ def test_a_raised_version_asks_for_its_golden(monkeypatch):
 
 
 def test_the_command_refuses_what_was_not_raised(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(golden_steps, "FOLDER", tmp_path)
+    monkeypatch.setattr(golden_base, "FOLDER", tmp_path)
     only = {"sentences": STEPS["sentences"]}
-    monkeypatch.setattr(golden_steps, "STEPS", only)
+    monkeypatch.setattr(golden_base, "STEPS", only)
     monkeypatch.setattr(golden_steps, "fingerprint_parts", dict)
     assert golden_steps.main([]) == 0
     monkeypatch.setattr(sentences, "ENDINGS", frozenset("!"))

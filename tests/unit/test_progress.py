@@ -57,6 +57,26 @@ def test_what_earlier_runs_kept_is_done_but_in_no_rate():
     assert facts.eta_s == pytest.approx(15, rel=0.5)
 
 
+def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_others():
+    progress, clock = begun(total=3, width=2)
+    for item, parts in (("a", 2), ("b", 6)):
+        progress.begin(item)
+        progress.move(item, 10)
+        progress.split(item, parts)
+        progress.move(item, 5 * parts)
+        clock.now += 1
+        progress.end(item)
+    progress.begin("c")
+    progress.move("c", 10)
+    progress.split("c", 400)
+    progress.move("c", 100)
+    clock.now += 1
+    facts = progress.facts()
+    assert facts.expected == 20 + 40 + 10 + 2000
+    speed = 170 / 3  # as long as two are under way there is no other
+    assert facts.eta_s == pytest.approx(1900 / speed, rel=0.5)
+
+
 def test_nothing_is_foretold_before_an_item_has_ended():
     progress, clock = begun()
     assert progress.facts().eta_s is None

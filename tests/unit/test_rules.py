@@ -229,6 +229,13 @@ def test_outcome_follows_only_what_the_llm_finds_unlikely(tmp_path):
     assert manifest["counts"]["unsampled"] == 20 and manifest["counts"]["neutral"] >= 10
 
 
+def test_an_answer_whose_tokens_are_all_likely_has_nothing_to_follow(tmp_path):
+    llm = ToyEngine(led_astray)
+    manifest = label(tmp_path, llm=llm, rule=partial(outcome, bound=0.0))
+    assert all(request.parent is None for request in llm.requests)
+    assert (manifest["counts"]["neutral"], manifest["counts"]["unsampled"]) == (40, 0)
+
+
 def test_what_is_not_drawn_has_no_label_and_is_told(tmp_path):
     manifest = label(tmp_path, llm=led_astray, rule=partial(outcome, per_query=3))
     counts = manifest["counts"]

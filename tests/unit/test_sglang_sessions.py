@@ -63,6 +63,43 @@ def test_bytes_of_a_handoff_do_not_grow_with_the_text():
     assert max(kept) < SMALL < 3000 < whole[-1]
 
 
+async def turn(engine, session, answer, between):
+    """The SLM writes a token and hands over, and the LLM writes ``between``."""
+    request = Request(PROMPT, list(answer), 9, session=session, above=0.5, stays=True)
+    decoded = await engine.decode(request)
+    assert (decoded.tokens, decoded.draft) == ([following([*PROMPT, *answer])], 99)
+    answer += [*decoded.tokens, *range(200, 200 + between)]
+
+
+@pytest.mark.parametrize("bad", [None, "forgets", "breaks off"])
+def test_bytes_of_a_turn_of_the_slm_do_not_grow_either(bad):
+    """The route token, which a server takes back, is in no text; a lost one is sent whole."""
+
+    async def work(fake):
+        engine = await engine_over(fake)
+        session, answer = engine.new_session(), list(range(300, 700))
+        for number in range(12):
+            if number == 6 and bad:
+                fake.bad = [bad]
+            await turn(engine, session, answer, between=1 + number % 2)
+        engine.release(session)
+        await until(lambda: engine.live() == 0)
+        whole = [at for at, size in enumerate(fake.bytes) if size > SMALL]
+        assert whole == ([0, 7] if bad else [0]) and fake.opened == len(whole)
+
+    with_fakes(work, Fake())
+
+
+def test_a_turn_that_may_be_taken_back_is_kept_by_no_server():
+    async def work(fake):
+        engine = await engine_over(fake)
+        request = Request(PROMPT, [], 9, session=engine.new_session(), above=0.5)
+        await engine.decode(request)
+        assert not fake.opened
+
+    with_fakes(work, Fake())
+
+
 @pytest.mark.parametrize("bad", ["forgets", "is full", "breaks off", 503])
 def test_a_session_that_is_lost_is_opened_again_with_the_whole_text(bad):
     async def work(fake):
@@ -304,9 +341,10 @@ def test_room_is_half_of_what_the_server_has():
 
 
 @pytest.mark.parametrize(("place", "speculative", "kept"), [
-    ("slm", None, False), ("llm", None, True), ("llm", {"speculative_algorithm": "X"}, False),
+    ("slm", None, True), ("llm", None, True), ("middle", None, False),
+    ("llm", {"speculative_algorithm": "X"}, False),
 ])  # fmt: skip
-def test_the_llms_server_is_started_with_sessions(tmp_path, place, speculative, kept):
+def test_the_pairs_servers_are_started_with_sessions(tmp_path, place, speculative, kept):
     config = compose(["engine=sglang_one_gpu", "engine.sglang.python=/bin/true"])[0].engine
     fleet = Fleet(config, dtype="bfloat16", logs=tmp_path)
     engine = fleet.engine(

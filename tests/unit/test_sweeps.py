@@ -137,6 +137,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         ("-m router=mlp,oracle threshold=0.1", ["router=oracle", "(job 2 of 2: router=oracle)"]),
         ("+sweep=tradeoff labeler.prompts.limit=0", ["labeler.prompts.limit", "(job 1 of "]),
         ("+sweep=threshold pair=nano,nanno", ["pair must be", "did you mean 'nano'?"]),
+        ("-m pair=nano,1", ["pair must be a file in conf/pair, got 1 ", "(job 2 of 2: pair=1)"]),
         ("+sweep=treshold", ["'treshold'; did you mean 'threshold'?"]),
     ],
 )

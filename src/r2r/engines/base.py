@@ -50,6 +50,8 @@ class Request:
     order, as soon as it is written; ``scores`` align with ``tokens``, or are empty where no router
     was asked. It is called in the event loop of ``decode``, and neither waits nor raises.
     ``signals``: ``verify`` is to tell the model's signals too.
+    ``stays``: what ``decode`` writes is never taken back, and it ends at a divergent token unless
+    the answer ends. An engine that can't cut a text may keep that of such requests all the same.
     """
 
     prompt: list[int]
@@ -65,6 +67,7 @@ class Request:
     ignore_eos: bool = False
     on_tokens: Callable[[list[int], list[float]], None] | None = None
     signals: bool = False
+    stays: bool = False
 
     @property
     def unsure(self) -> bool:

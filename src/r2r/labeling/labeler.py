@@ -61,16 +61,21 @@ class QueryLabeler:
         async def one(numbered: Asked) -> None:
             data_id, _ = numbered
             progress.begin(data_id)
-            await keep(await self.label(numbered, partial(progress.move, data_id)))
+            told = partial(progress.move, data_id), partial(progress.split, data_id)
+            await keep(await self.label(numbered, *told))
 
         await map_bounded(self.in_flight, asked, one)
 
     async def label(
-        self, asked: Asked, on_tokens: Callable[[int], None] = lambda count: None
+        self,
+        asked: Asked,
+        on_tokens: Callable[[int], None] = lambda count: None,
+        on_forks: Callable[[int], None] = lambda count: None,
     ) -> Finished:
         """One query through all steps; it waits for engines and judge, and for no other query.
 
-        ``on_tokens(count)`` hears of what the LLM writes for it.
+        ``on_tokens(count)`` hears of what the LLM writes for it, ``on_forks(count)`` once of how
+        many mismatches the LLM may go on from.
         """
         data_id, _ = asked
         written = 0
@@ -96,6 +101,7 @@ class QueryLabeler:
             forks = forks_of(response, reading.mismatch, small, self.sentences)
             for fork, ratio in zip(forks, ratios, strict=True):
                 fork.ratio = ratio
+            on_forks(min(len(forks), self.config.per_query or len(forks)))
             verdicts = await self.rule.verdicts(forks, held) if forks else []
         finally:
             held.release()

@@ -79,9 +79,9 @@ class Outcome:
 
     def _chosen(self, forks: Sequence[Fork]) -> list[Fork]:
         """Those whose hashes are lowest: a sample that depends on prompt and seed alone."""
-        prompt = fingerprint(forks[0].response.query.tokens)
 
         def rank(fork: Fork) -> str:
+            prompt = fingerprint(fork.response.query.tokens)
             return fingerprint([self.seed, prompt, fork.position])
 
         return heapq.nsmallest(self.per_query, forks, key=rank)

@@ -9,6 +9,7 @@ from typing import Any
 
 from r2r.engines.base import Decoded, Engine, Request, Verified
 from r2r.policies.base import Prompt, ended, finish
+from r2r.policies.pace import Pace
 from r2r.policies.stopping import StepEnd, StopStrings
 from r2r.trace import FinishReason, Source, Spent, Step
 
@@ -28,8 +29,8 @@ class Answer:
     """What two models have written for one prompt, and what they may still write.
 
     ``ended`` says how it ended, None while it goes on; nothing is added behind its end. ``left``:
-    tokens it may still have. ``threshold``: where the SLM's router hands over. What was added is
-    never taken back: it may have been streamed.
+    tokens it may still have. ``threshold``: where the SLM's router hands over, as ``pace`` has it
+    now, where there is one. What was added is never taken back: it may have been streamed.
     """
 
     def __init__(
@@ -45,14 +46,29 @@ class Answer:
         stop: StopStrings | None,
         add: Callable[[Step], None],
         spent: Spent,
+        pace: Pace | None = None,
     ):
-        self.prompt, self.threshold, self.left = prompt, threshold, budget
+        self.prompt, self.left = prompt, budget
+        self._threshold, self.pace, self.paced = threshold, pace, (0, 0)
         self.eos_ids = frozenset() if prompt.ignore_eos else eos_ids
         self.stop, self._add, self.spent = stop, add, spent
         self.tokenizer = tokenizer
         self.tokens: list[int] = []
         self.ended: FinishReason | None = None
         self.slm, self.llm = Writer(slm, self, "slm"), Writer(llm, self, "llm")
+
+    @property
+    def threshold(self) -> float:
+        if self.pace is None:
+            return self._threshold
+        self._tell(self.pace)
+        return self.pace.threshold
+
+    def _tell(self, pace: Pace) -> None:
+        """What this answer has taken since it last told."""
+        (forwards, tokens), now = self.paced, (self.spent.llm.forwards, len(self.tokens))
+        pace.count(now[0] - forwards, now[1] - tokens)
+        self.paced = now
 
     def add(self, *steps: Step) -> None:
         """Append tokens, up to one that ends the answer."""
@@ -77,7 +93,9 @@ class Answer:
         return StepEnd(self.tokenizer, text, len(self.tokens), self.stop)
 
     def release(self) -> None:
-        """Give back what the engines hold."""
+        """Give back what the engines hold, and tell what the answer has taken."""
+        if self.pace is not None:
+            self._tell(self.pace)
         for writer in (self.slm, self.llm):
             writer.engine.release(writer.session)
 
@@ -124,6 +142,7 @@ class Writer:
         budget = answer.left if most is None else min(most, answer.left)
         request = self._request([], budget, threshold)
         request.above, request.below = above, below
+        request.stays = until is None and below is None and not (threshold is above is None)
         request.stop, request.on_tokens = until or answer.stop, told
         unread, at = self._unread([]), len(answer.prompt.tokens) + len(answer.tokens)
         decoded = await self.engine.decode(request)

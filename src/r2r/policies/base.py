@@ -54,17 +54,23 @@ class Generator(ABC):
         ``spent`` is added to as the models work.
         """
 
-    async def answer(self, prompt: Prompt, on_step: Callable[[Step], None] | None = None) -> Trace:
+    async def answer(
+        self,
+        prompt: Prompt,
+        on_step: Callable[[Step], None] | None = None,
+        spent: Spent | None = None,
+    ) -> Trace:
         """One prompt, from its own point of view; engines batch across prompts.
 
-        ``on_step`` hears of each token of the trace, in order, as it is written. Cancelling frees
-        what the engines hold. Raises ConfigError where the prompt leaves no room for an answer.
+        ``on_step`` hears of each token of the trace, in order, as it is written. ``spent``: the
+        trace's, which the models' work is added to meanwhile. Cancelling frees what the engines
+        hold. Raises ConfigError where the prompt leaves no room for an answer.
         """
         budget = self.budget(prompt)
         if not prompt.tokens or budget < 1:
             wanted = f"1 to {self.context - 1} tokens (pair.context_length)"
             raise must_be("prompt", wanted, len(prompt.tokens))
-        spent = Spent()
+        spent = Spent() if spent is None else spent
         trace = Trace(prompt.tokens, spent=spent)
         began = time.perf_counter()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from r2r.classes import build
 from r2r.policies.routed import Policy
-from r2r.targets import build
 
 
 def build_policy(config: Mapping[str, Any]) -> Policy:

@@ -10,6 +10,7 @@ from r2r.engines.base import Engine
 from r2r.policies.acceptance import Acceptance
 from r2r.policies.answer import Answer
 from r2r.policies.base import Generator, Prompt
+from r2r.policies.pace import Pace
 from r2r.trace import FinishReason, Spent, Step
 
 ROUTED_VERSION = 1  # what a policy sees of an answer, and what an answer takes
@@ -34,7 +35,9 @@ class Policy(ABC):
 
 
 class Routed(Generator):
-    """Two engines and a policy. ``threshold`` is read by policies that route."""
+    """Two engines and a policy. ``threshold`` is read by policies that route; ``share``: LLM
+    forwards a token that moving it is to hold over all answers that bring none of their own.
+    """
 
     def __init__(
         self,
@@ -47,10 +50,14 @@ class Routed(Generator):
         context: int,
         concurrency: int,
         eos_ids: frozenset[int],
+        share: float | None = None,
     ):
         super().__init__(tokenizer=tokenizer, context=context, concurrency=concurrency)
         self.policy, self.slm, self.llm = policy, slm, llm
         self.threshold, self.eos_ids = threshold, eos_ids
+        self.pace: Pace | None = None
+        if share is not None:
+            self.pace = Pace(share=share, start=threshold, answers=concurrency)
 
     async def write(
         self, prompt: Prompt, budget: int, add: Callable[[Step], None], spent: Spent
@@ -66,6 +73,7 @@ class Routed(Generator):
             stop=self.stop_check(prompt),
             add=add,
             spent=spent,
+            pace=self.pace if prompt.threshold is None else None,
         )
         try:
             await self.policy.write(answer)

@@ -14,6 +14,7 @@ from typing import Any
 from r2r.errors import must_be
 from r2r.jsonl import read_jsonl
 from r2r.records import MANIFEST, read_json
+from r2r.reporting.controls import RANDOM
 from r2r.reporting.timed import together
 
 RESULTS, CALIBRATION, TRAINING, TRACES = (
@@ -241,7 +242,13 @@ def points(runs: Sequence[Run]) -> list[Point]:
             same = (point.pair, point.benchmark, point.label, head["seed"],
                     figures["accuracy"], figures["avg_params_b"])  # fmt: skip
             found.setdefault(same, (point, own))
-    return _comparable(_told_apart(found.values()))
+    return _comparable(_one_at_random(_told_apart(found.values())))
+
+
+def _one_at_random(found: Sequence[Point]) -> list[Point]:
+    """``RANDOM`` is a row beside one routed system; beside several, the plots have its line."""
+    routed = Counter((p.pair, p.benchmark) for p in found if p.system == "routed")
+    return [p for p in found if p.system != RANDOM or routed[p.pair, p.benchmark] < 2]
 
 
 def _comparable(found: Iterable[Point]) -> list[Point]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from r2r.reporting.controls import RANDOM
 from r2r.reporting.runs import Point, Run, routed_name
 from r2r.reporting.statistics import Estimate
 from r2r.reporting.tables import params, shown
@@ -74,5 +75,6 @@ def by_task(points: Sequence[Point]) -> tuple[list[str], list[tuple[str, list[st
     rows = [
         (shown(p.label), [cell(p.figures.get("tasks", {}).get(task)) for task in tasks])
         for p in points
+        if p.system != RANDOM
     ]
     return tasks, rows

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from r2r.classes import TARGET, checked_options, parameters, target_class
 from r2r.routers.base import Router
-from r2r.targets import TARGET, checked_options, parameters, target_class
 
 OF_THE_SLM = ("hidden_size", "token_embeddings")  # constructor options that no config gives
 

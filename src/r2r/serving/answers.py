@@ -38,13 +38,14 @@ class Answers:
         self.prompt_tokens = sum(len(prompt) for prompt in prompts)
         self.choices = len(prompts) * (request.n or 1)
         self.parted = [Reasoning(*think) for _ in range(self.choices)]
-        self.forwards = [Forwards.of([])] * self.choices  # of all parts so far
+        self.written = [Forwards.of([])] * self.choices  # what all parts so far tell
+        self.forwards = [Forwards.of([])] * self.choices  # and what they took
         self.id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self.created = int(time.time())
 
     def usage(self) -> dict[str, Any]:
         """OpenAI's counts, who wrote how much, and the average activated params in billions; of
-        all parts so far. What a policy's models did beyond writing counts once an answer is whole.
+        all parts so far, with what a policy's models did for them beyond writing.
         """
         forwards = sum(self.forwards, Forwards.of([]))
         shares = forwards.shares(self.params)
@@ -140,8 +141,11 @@ class Answers:
     def _count(self, part: Part) -> None:
         if part.whole is not None:
             self.forwards[part.index] = Forwards.of([part.whole])
-        else:
-            self.forwards[part.index] += Forwards.of([Trace([], [p.step for p in part.pieces])])
+            return
+        written = self.written[part.index]
+        written += Forwards.of([Trace([], [piece.step for piece in part.pieces])])
+        self.written[part.index] = written
+        self.forwards[part.index] = written.at_least(part.spent) if part.spent else written
 
     def _chunk(self, index: int, said: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": index, **said, "logprobs": None, "finish_reason": finish}

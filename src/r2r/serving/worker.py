@@ -16,18 +16,20 @@ from r2r.policies.base import Generator, Prompt
 from r2r.serving.metrics import Metrics
 from r2r.serving.schema import ApiError
 from r2r.serving.text import Piece, StreamedText
-from r2r.trace import FinishReason, Step, Trace
+from r2r.trace import FinishReason, Spent, Step, Trace
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """News of one answer: its next pieces, and with the last of them all of it."""
+    """News of one answer: its next pieces, and with the last of them all of it. ``spent``: what the
+    answer had taken when the last piece was written."""
 
     index: int
     pieces: list[Piece]
     whole: Trace | None = None
+    spent: Spent | None = None
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -151,12 +153,12 @@ class Worker:
         text = StreamedText(self.generator.tokenizer, prompt.stop)
         began = time.perf_counter()
 
-        def heard(step: Step) -> None:
+        def heard(step: Step, spent: Spent) -> None:
             if not text.tokens:
                 self.metrics.first_token.observe(time.perf_counter() - began)
             self.metrics.wrote(step)
             if pieces := text.add(step):
-                news.put_nowait(Part(index, pieces))
+                news.put_nowait(Part(index, pieces, spent=spent))
 
         try:
             async with self.places:
@@ -173,14 +175,16 @@ class Worker:
             status = 503 if isinstance(error, EngineFailed) else 500  # 503: its server is down
             news.put_nowait(ApiError(status, f"the engine failed: {error}"))
 
-    async def _answer(self, by: Generator, prompt: Prompt, heard: Callable[[Step], None]) -> Trace:
+    async def _answer(
+        self, by: Generator, prompt: Prompt, heard: Callable[[Step, Spent], None]
+    ) -> Trace:
         """The generator's answer; ``heard`` is called in this event loop."""
-        here = asyncio.get_running_loop()
+        here, spent = asyncio.get_running_loop(), Spent()
 
         def tell(step: Step) -> None:
-            here.call_soon_threadsafe(heard, step)
+            here.call_soon_threadsafe(heard, step, spent.copy())
 
-        answer = by.answer(prompt, tell)
+        answer = by.answer(prompt, tell, spent)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self.loop))
 
 

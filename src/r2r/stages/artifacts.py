@@ -111,7 +111,7 @@ def _make(folder: Path, key: Key, make: Callable[[Path], None], settings: dict[s
     began = time.perf_counter()
     try:
         make(folder)
-    except Exception:
+    except Exception:  # not an interrupt, after which it goes on, nor the exit of a ddp process
         if [path.name for path in folder.iterdir()] == [MAKING]:  # it came to nothing
             shutil.rmtree(folder)
         raise

@@ -67,6 +67,8 @@ def tell_threshold(bench: Workbench) -> None:
         expected = f"expected: LLM share {100 * share:.1f}%, recall {100 * recall:.1f}%"
     elif "curve" in tried:
         expected = f"expected: recall {100 * recall_at(tried['curve'], value):.0f}%"
+    if bench.config.hold_share is not None:
+        expected = f"moved, to hold {100 * bench.config.hold_share:g}% LLM forwards a token"
     say("threshold", f"{value:.4g}, {how}; {expected}")
 
 

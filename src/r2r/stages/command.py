@@ -51,7 +51,7 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _main() -> None:
-    from r2r.stages.compose import CONF, help_text, one_line_errors, prepare
+    from r2r.stages.compose import CONF, help_text, prepare
 
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(CONF))
@@ -64,6 +64,7 @@ def _main() -> None:
     from omegaconf import DictConfig
 
     from r2r.stages.main import experiment, forget_empty
+    from r2r.stages.mistakes import one_line_errors
 
     here = os.getpid()
 
@@ -87,7 +88,7 @@ def _main() -> None:
     configured = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     try:
         with one_line_errors(CONF):
-            _no_flags(sys.argv[1:])
+            _check_words(sys.argv[1:])
             configured(task)()
     except ConfigError as error:
         fail(str(error))
@@ -95,15 +96,18 @@ def _main() -> None:
         fail(f"outputs must be a folder that can be written: {error.strerror}: {error.filename}")
 
 
-def _no_flags(arguments: list[str]) -> None:
-    """Raises ConfigError for a flag that is none of Hydra's: options are ``key=value`` here."""
+def _check_words(arguments: list[str]) -> None:
+    """Raises ConfigError for a flag that is none of Hydra's (options are ``key=value`` here), and
+    for a number as the option of a group."""
     from hydra._internal.utils import get_args_parser
 
-    from r2r.stages.compose import not_a_flag
+    from r2r.stages.compose import CONF
+    from r2r.stages.mistakes import not_a_flag, options_are_words
 
-    foreign = [a for a in get_args_parser().parse_known_args(arguments)[1] if a.startswith("-")]
-    if foreign:
-        raise not_a_flag(foreign[0], arguments)
+    known, others = get_args_parser().parse_known_args(arguments)
+    if foreign := [argument for argument in others if argument.startswith("-")]:
+        raise not_a_flag(foreign[0], arguments, CONF)
+    options_are_words(known.overrides, CONF)
 
 
 def fail(line: str) -> NoReturn:

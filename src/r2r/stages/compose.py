@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import r2r
-from r2r.config import Config
-from r2r.errors import ConfigError, must_be
+from r2r.config import Config, keys_of
+from r2r.errors import must_be
 from r2r.policies.build import build_policy
 from r2r.policies.query import QUERY_ROUTERS
+from r2r.stages.mistakes import not_a_flag, one_line_errors, options_are_words
 
 ASSETS = Path(r2r.__file__).resolve().parent / "assets"
 CONF = ASSETS / "conf"  # the repository's own conf/
 # In their order; those of ALONE stand alone.
 ALONE = ("plan", "artifacts")
-ADDED = ("sweep", "experiment", "launcher")  # groups that the defaults have no choice of: +sweep=
 STAGES = ("label", "train", "calibrate", "evaluate", "report", "trace", "serve", *ALONE)
 SYSTEMS = ("slm", "llm", "routed", *QUERY_ROUTERS)
 CHOICES = {
@@ -121,11 +111,11 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
 
 
-def runs_folder(outputs: str, run: str) -> str:
+def runs_folder(outputs: str, run: str | int) -> str:
     """Where a run's folder lies, which Hydra makes before any code of ours sees the config."""
     if not outputs:
         raise must_be("outputs", "a folder", outputs)
-    if not run or "/" in run or run.startswith("."):
+    if not run or "/" in str(run) or str(run).startswith("."):
         raise must_be("run", "a folder name without '/' that starts with no dot", run)
     return f"{outputs}/{run}"
 
@@ -143,13 +133,14 @@ def compose(overrides: list[str]) -> tuple[Config, str]:
     prepare()
     for override in overrides:
         if override.startswith("-"):
-            raise not_a_flag(override, overrides)
+            raise not_a_flag(override, overrides, CONF)
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     pair, router = given.get("pair", "nano"), given.get("router", "mlp")
     with (
         one_line_errors(CONF),
         hydra.initialize_config_dir(str(CONF), version_base="1.3"),
     ):
+        options_are_words(overrides, CONF)
         raw = hydra.compose("config", [f"run={pair}_{router}", *overrides])
         return checked(raw), router
 
@@ -169,24 +160,11 @@ def checked(raw: DictConfig) -> Config:
 def with_lists(raw: DictConfig) -> DictConfig:
     """``stages=label`` as ``stages=[label]``, and so wherever the schema has a list."""
     raw = copy.deepcopy(raw)
-    for key, kind in _schema(Config).items():
+    for key, kind in keys_of(Config).items():
         value = OmegaConf.select(raw, key) if get_origin(kind) is list else None
         if isinstance(value, str | int | float):
             OmegaConf.update(raw, key, [value])
     return raw
-
-
-def _schema(of: Any, prefix: str = "") -> dict[str, Any]:
-    """Every key below a dataclass of the schema, dotted, with its type."""
-    found: dict[str, Any] = {}
-    for name, kind in get_type_hints(of).items():
-        kinds = [k for k in get_args(kind) if dataclasses.is_dataclass(k)]  # of SGLangConfig | None
-        inner = kind if dataclasses.is_dataclass(kind) else kinds[0] if len(kinds) == 1 else None
-        if get_origin(kind) is dict:
-            inner = None
-        found[f"{prefix}{name}"] = kind
-        found |= _schema(inner, f"{prefix}{name}.") if inner else {}
-    return found
 
 
 def _check_values(config: Config) -> None:
@@ -274,84 +252,6 @@ def _get(config: Any, key: str) -> Any:
     return config
 
 
-@contextlib.contextmanager
-def one_line_errors(conf: Path) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise about a config into ConfigError."""
-    try:
-        yield
-    except MissingConfigException as error:
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        raise must_be(
-            group or "config", f"a file in conf/{group}", name, error.options or ()
-        ) from error
-    except OverrideParseException as error:
-        raise must_be("command line", "key=value", error.override) from error
-    except ConfigCompositionException as error:
-        raise _unknown_key(str(error), conf) from error
-    except OmegaConfBaseException as error:
-        key = error.full_key or "config"
-        if error.key is not None and "not in" in str(error):
-            raise _unknown_key(f"'{key}'", conf) from error
-        problem = str(error).splitlines()[0]
-        _, by_us, own = problem.partition("ConfigError raised while resolving interpolation: ")
-        raise ConfigError(own if by_us else f"{key}: {problem}") from error
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-
-
-def _unknown_key(message: str, conf: Path) -> ConfigError:
-    several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'\n", message)
-    if several:
-        key, values = several.groups()
-        many = get_origin(_schema(Config).get(key)) is list
-        one = f"a list, {key}=[{values}]" if many else "one value"
-        return must_be(key, f"{one}, or have -m before it for a sweep", values)
-    found = re.search(r"'([\w.@/]+)'", message)
-    if not found:
-        return ConfigError(" ".join(message.split()))
-    group, _, name = found[1].rpartition(".")
-    wanted, near = f"one of {group or 'the config'}'s keys", [] if group else _elsewhere(name)
-    return must_be("key", wanted, name, _keys(group, conf), near)
-
-
-def _elsewhere(name: str) -> list[str]:
-    """``trainer.lr`` for ``lr``: where the config has a key of that name; the nearest group of
-    ``ADDED`` else."""
-    name = name.replace("-", "_")
-    at_top = "." not in name and [f"+{group}" for group in get_close_matches(name, ADDED, n=1)]
-    found = [key for key in _schema(Config) if f".{key}".endswith(f".{name}")]
-    return at_top or sorted(found, key=lambda key: key.count("."))[:3]
-
-
-def not_a_flag(flag: str, arguments: list[str]) -> ConfigError:
-    """For ``--threshold 0.1``: that it is ``threshold=0.1``."""
-    given, _, value = flag.lstrip("-").partition("=")
-    if not value:
-        after = [*arguments[arguments.index(flag) + 1 :], ""][0]
-        value = "true" if not after or "=" in after or after.startswith("-") else after
-    name = given.replace("-", "_")
-    meant = [name] if name in _schema(Config) else _elsewhere(name)
-    meant = meant or get_close_matches(name, [*_keys("", CONF), *_schema(Config)], n=1)
-    near = [f"{key}={value}" for key in meant]
-    return must_be("command line", "key=value (--help shows the keys)", flag, near=near)
-
-
-def _keys(group: str, conf: Path) -> list[str]:
-    """The keys below ``group``, from the schema, or for routers and policies from their files."""
-    if group.split(".")[0] in ("router", "policy"):
-        folder = conf.joinpath(*group.split("."))
-        loaded = [OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))]
-        own = ("_target_", "defaults", "name")  # no options
-        return sorted({str(key) for each in loaded for key in each if key not in own})
-    schema: Any = Config
-    for part in filter(None, group.split(".")):
-        kinds = {f.name: f.default_factory for f in dataclasses.fields(schema)}
-        schema = kinds.get(part)
-        if not dataclasses.is_dataclass(schema):
-            return []
-    return [f.name for f in dataclasses.fields(schema)]
-
-
 def help_text(conf: Path) -> str:
     """What ``run.py --help`` prints: groups with their options, keys, examples. Fits 80 columns."""
     import textwrap
@@ -377,6 +277,7 @@ def help_text(conf: Path) -> str:
         "Keys at the top:",
         "  threshold     0..1, or auto (calibrated with the router); the LLM writes a",
         "                token whose score is at least this",
+        "  target        share:0.06, quality:0.98 or speed: finds the threshold for it",
         *textwrap.wrap(
             f"  stages        any of [{', '.join(STAGES)}]", 79, subsequent_indent=indent
         ),

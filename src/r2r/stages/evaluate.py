@@ -51,8 +51,8 @@ def _scored(bench: Workbench, system: str) -> bool:
 
 def _take_turns(config: Config, systems: int, prompts: int) -> bool:
     """Where halves are long enough, and neither compiling a second time nor keeping an old answer
-    until the new one is whole stands against it."""
-    if systems < 2 or config.force or config.engine.compile:
+    until the new one is whole stands against it, nor a share that is held over all of them."""
+    if systems < 2 or config.force or config.engine.compile or config.hold_share is not None:
         return False
     return prompts >= 2 * WAVES * config.engine.max_batch
 

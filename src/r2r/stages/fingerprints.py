@@ -26,7 +26,7 @@ from r2r.stages.artifacts import Key
 from r2r.stages.given import given_id
 from r2r.stages.parts import PARTS
 from r2r.stages.paths import decides_paths
-from r2r.stages.sharing import drafts_in_server
+from r2r.stages.sharing import drafts_in_server, held
 from r2r.training import CALIBRATION_VERSION, TRAINING_VERSION
 from r2r.training.sizes import SIZES_VERSION, is_open
 
@@ -285,7 +285,7 @@ def _who(bench: Workbench, system: str) -> Who:
         return both | ({"by": "sglang"} if by_server else {}), steps, parents
     routing = {"router": _routing(bench), "threshold": bench.threshold}
     steps["router"] = bench.described_router.version
-    return both | routing, steps, (*_router_parents(bench), *parents)
+    return both | routing | held(config), steps, (*_router_parents(bench), *parents)
 
 
 def _routing(bench: Workbench) -> list[Any]:

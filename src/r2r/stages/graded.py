@@ -100,6 +100,9 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str, half: boo
         from r2r.stages.systems import make_generator, measured
 
         inner, params = make_generator(bench, system)
+        if isinstance(inner, Routed) and inner.pace and journal.keys():
+            say("evaluate", "what a killed run has answered is answered anew (hold_share)")
+            journal.drop(journal.keys())
         before = partial(tell_answers, shown, inner)
         generator = Saved(inner=inner, journal=journal, progress=progress, before=before, half=half)
         lm = language_model(bench, generator, params)

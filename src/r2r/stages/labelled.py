@@ -49,6 +49,9 @@ class Labelled(Progress):
     def move(self, data_id: int, tokens: int) -> None:
         self.shown.move(data_id, tokens)
 
+    def split(self, data_id: int, parts: int) -> None:
+        self.shown.split(data_id, parts)
+
     def finished(self, data_id: int, query: Query, facts: Facts) -> None:
         if data_id in self.shown.under_way:
             self.shown.end(data_id)

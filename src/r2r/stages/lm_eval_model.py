@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import lm_eval.models  # lm-eval looks for its own models only where none is registered yet
 import lm_eval.tasks
 from lm_eval.api.registry import register_model
-from omegaconf import OmegaConf
 
 from r2r.errors import ConfigError, must_be
 from r2r.evaluation.adapter import R2RLM, no_likelihoods
@@ -18,7 +17,7 @@ from r2r.evaluation.harness import TASKS
 from r2r.evaluation.harness import metadata as task_metadata
 from r2r.evaluation.sources import PREFIX, SOURCES
 from r2r.records import MANIFEST
-from r2r.stages.compose import CONF, SYSTEMS, compose
+from r2r.stages.compose import SYSTEMS, compose
 from r2r.stages.preflight import preflight
 from r2r.stages.workbench import Workbench
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from r2r.config import BenchmarkConfig, Config
 
 MODEL = "r2r"
-FILES = "benchmark.data_files."
 
 
 @register_model(MODEL)
@@ -79,7 +77,6 @@ def workbench(model_args: Mapping[str, Any]) -> tuple[Workbench, str]:
         both = {"systems": systems} | given
         return compose([f"{key}={_override(value)}" for key, value in both.items()])
 
-    _check_benchmark(given)
     known = (*SYSTEMS, *composed(["slm"])[0].pair.middle)
     if system not in known:
         raise must_be("system", "one that can be scored", system, known)
@@ -93,22 +90,6 @@ def workbench(model_args: Mapping[str, Any]) -> tuple[Workbench, str]:
         )
     preflight(bench)
     return bench, system
-
-
-def _check_benchmark(given: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a task's file without the benchmark that has the task."""
-    files = [key for key in given if key.startswith(FILES)]
-    if "benchmark" in given or not files:
-        return
-    having = [
-        path.stem
-        for path in sorted((CONF / "benchmark").glob("*.yaml"))
-        if files[0].removeprefix(FILES)
-        in (OmegaConf.select(OmegaConf.load(path), "data_files") or {})
-    ]
-    default = compose([])[0].benchmark.name
-    if having and default not in having:
-        raise must_be("benchmark", f"{having[0]} in --model_args, for {files[0]}", default)
 
 
 def _override(value: Any) -> str:

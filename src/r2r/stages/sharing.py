@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from r2r.config import Config
 from r2r.errors import must_be
 from r2r.policies.acceptance import Exact
@@ -15,6 +17,8 @@ def check_policy(config: Config, policy: Policy, oracle: bool) -> None:
     engine, name = config.engine, config.policy["name"]
     if oracle and not isinstance(policy, R2R):
         raise must_be("policy", "r2r with router=oracle, which is a policy of its own", name)
+    if config.hold_share is not None:
+        _check_held(config, policy.routes and not oracle)
     if not policy.routes and "serve" in config.stages:
         raise must_be("policy", "one that asks a router, to be served", name)
     if "evaluate" not in config.stages or "routed" not in config.systems:
@@ -25,6 +29,24 @@ def check_policy(config: Config, policy: Policy, oracle: bool) -> None:
         if config.benchmark.temperature:
             wanted = "0 for SGLang's speculative decoding"
             raise must_be("benchmark.temperature", wanted, config.benchmark.temperature)
+
+
+def _check_held(config: Config, asks_router: bool) -> None:
+    share = config.hold_share
+    assert share is not None
+    if not 0 < share <= 1:
+        raise must_be("hold_share", "a share, above 0 and at most 1, or null", share)
+    if not asks_router:
+        raise must_be("hold_share", "null where no router is asked", share)
+    if config.target is not None:
+        raise must_be("target", "null where hold_share moves the threshold", config.target)
+
+
+def held(config: Config) -> dict[str, Any]:
+    """What decides answers to which the threshold is moved as others are written: their company."""
+    if config.hold_share is None:
+        return {}
+    return {"held": [config.hold_share, config.engine.name, config.engine.max_batch]}
 
 
 def drafts_in_server(config: Config, policy: Policy) -> int | None:

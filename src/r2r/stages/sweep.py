@@ -15,7 +15,8 @@ from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, flag_override
 
 from r2r.errors import ConfigError
-from r2r.stages.compose import CONF, checked, one_line_errors
+from r2r.stages.compose import CONF, checked
+from r2r.stages.mistakes import one_line_errors, options_are_words
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -70,6 +71,7 @@ def check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     try:
         for number, job in enumerate(jobs):
             with one_line_errors(CONF):
+                options_are_words(job, CONF)
                 whole: Any = loader.load_sweep_config(config, list(job))
                 with flag_override(whole, ["struct", "readonly"], False):
                     whole.hydra.job.num = number

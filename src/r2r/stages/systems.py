@@ -58,6 +58,7 @@ def _routed(bench: Workbench, params: Params) -> tuple[Routed, Params]:
         llm=bench.engine("llm", beside=slm),
         threshold=bench.threshold if saved else math.inf,
         eos_ids=bench.pair.eos_ids,
+        share=bench.config.hold_share,
         **_common(bench),
     )
     return routed, replace(params, router_b=count_params_b(saved.router)) if saved else params

@@ -386,9 +386,11 @@ class Workbench:
 
     def check_threshold(self, highest: float) -> None:
         """Raises ConfigError for a threshold above every score, which is ``highest`` at most."""
-        value = self.config.threshold
+        value, held = self.config.threshold, self.config.hold_share
         if value != "auto" and value > highest:
             raise must_be("threshold", f"a number from 0 to {highest:g}, or auto", value)
+        if held is not None and highest != 1:
+            raise must_be("hold_share", "null where scores are no probabilities", held)
 
 
 def _alike(judge: ServerConfig, other: ServerConfig) -> bool:

@@ -50,11 +50,14 @@ class Client:
     """The HTTP API of one model's servers, from any event loop (one connection pool for each).
 
     Where there are several, ``Turns`` chooses the one that a request goes to. One that fails is
-    left out until ``examine`` finds it well; its requests go on at the others.
+    left out until ``examine`` finds it well; its requests go on at the others. ``route_id``: the
+    token that a server writes last where it hands over, and does not keep.
     """
 
-    def __init__(self, servers: Sequence[Server], patience: Patience):
-        self.servers, self.patience = servers, patience
+    def __init__(
+        self, servers: Sequence[Server], patience: Patience, *, route_id: int | None = None
+    ):
+        self.servers, self.patience, self.route_id = servers, patience, route_id
         self.turns = Turns()
         self.down: dict[int, asyncio.Task[None]] = {}  # by number: what waits for it
         self.examine: Callable[[Server], Awaitable[None]] = self._well
@@ -83,7 +86,7 @@ class Client:
         while True:
             asked = body()
             text = asked["input_ids"]
-            size = len(text) + asked["sampling_params"]["max_new_tokens"]
+            size = len(text) + 1  # what it writes beyond is counted at its next turn
             held = self._held(session, text, size)
             known = held is not None
             if only:
@@ -104,7 +107,7 @@ class Client:
                     async for message in answer:
                         pause, failing_since = PAUSES_S[0], None
                         if held is not None:
-                            held.heard(message)
+                            held.heard(message, self.route_id)
                         yield message
             except _Refused:
                 if not known:

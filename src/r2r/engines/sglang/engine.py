@@ -32,8 +32,9 @@ class SGLangEngine:
     token that is the LLM's (None: a model outside the pair); ``digest``: of the server's router,
     None where none is asked; ``stream_interval``: tokens written before they are sent on;
     ``plugged``: false for a server past whose sampling no plug-in comes (speculative decoding).
-    ``keeps``: servers are to keep the text between the ``next_token`` of a session, so that each
-    sends what is new; those that can't are told of, and sent the whole text.
+    ``keeps``: servers are to keep the text of a session between its handoffs (``next_token``, and
+    ``decode`` of what stays), so that each sends what is new; those that can't are told of, and
+    sent the whole text.
     ``beside``: the engine whose handoffs come here (a routed pair's SLM); they wait for company as
     ``delay`` says.
     """
@@ -87,16 +88,15 @@ class SGLangEngine:
         async with self._under_way():
             if self.beside and request.answer:
                 await self._company()
-            decoded = await self._write(request)
+            decoded = await self._write(request, self._kept(request) if request.stays else None)
         self.written += len(decoded.tokens) + (decoded.reason == "divergent")
         return decoded
 
     async def next_token(self, request: Request) -> int:
         async with self._under_way():
             await self._company()
-            session = request.session if self.keeps and request.session >= 0 else None
             one = Request(request.prompt, request.answer, 1, request.sampling)
-            return (await self._write(one, session)).tokens[0]
+            return (await self._write(one, self._kept(request))).tokens[0]
 
     async def verify(self, request: Request, start: int) -> Verified:
         text, first = [*request.prompt, *request.answer], len(request.prompt) + start - 1
@@ -122,6 +122,10 @@ class SGLangEngine:
 
     # One request.
 
+    def _kept(self, request: Request) -> int | None:
+        """The session in which a server is to keep the text; None: in none."""
+        return request.session if self.keeps and request.session >= 0 else None
+
     @contextlib.asynccontextmanager
     async def _under_way(self) -> AsyncGenerator[None, None]:
         self.asked += 1
@@ -140,7 +144,7 @@ class SGLangEngine:
             self.gate.window = window if self.delay.window is None else self.delay.window
         await self.gate.wait()
 
-    async def _write(self, request: Request, session: int | None = None) -> Decoded:
+    async def _write(self, request: Request, session: int | None) -> Decoded:
         writing = Writing(request, answer=list(request.answer))
 
         def body() -> dict[str, Any]:
@@ -149,6 +153,8 @@ class SGLangEngine:
                 wish["threshold"] = request.threshold
             if request.unsure:
                 wish["above"] = request.above
+            if session is not None:
+                wish["takes_back"] = self.route_id
             left = request.budget - len(writing.tokens)
             # Where a token may be the last for what it is, none should be written behind it.
             interval = self.stream_interval if request.below is None else 1

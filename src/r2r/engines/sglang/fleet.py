@@ -62,7 +62,7 @@ class Fleet:
         speculative decoding, past which no plug-in sees a token. ``beside``: the engine whose
         handoffs it takes.
         """
-        keeps = place == "llm" and speculative is None
+        keeps = place in ("slm", "llm") and speculative is None
         own = {"enable_streaming_session": True} if keeps else {}
         if speculative:
             own = {"return_hidden_states_mode": None} | dict(speculative)
@@ -77,7 +77,9 @@ class Fleet:
         settings = self.settings
         window = None if settings.delay_ms is None else settings.delay_ms / 1000
         engine = SGLangEngine(
-            client=Client(servers, Patience(settings.silence_s, settings.down_s)),
+            client=Client(
+                servers, Patience(settings.silence_s, settings.down_s), route_id=route_id
+            ),
             eos_ids=eos_ids,
             route_id=route_id,
             digest=digest,

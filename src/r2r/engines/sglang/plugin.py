@@ -48,6 +48,8 @@ def register() -> None:
     HookRegistry.register(f"{runner}.load_model", _prepare, HookType.AFTER)
     HookRegistry.register(f"{batch}.init_new", _note_wishes, HookType.AFTER)
     HookRegistry.register(f"{runner}.sample", _sample, HookType.AROUND)
+    session = "sglang.srt.session.streaming_session.StreamingSession"
+    HookRegistry.register(f"{session}.try_cache_finished_req", _take_back, HookType.AFTER)
 
 
 def _prepare(_result: None, runner: Any) -> None:
@@ -264,6 +266,21 @@ class Told:
             req.customized_info = req.customized_info or {}
             for key, value in told.items():
                 req.customized_info.setdefault(key, []).append(value)
+
+
+def _take_back(stays: bool, held: Any, req: Any) -> None:
+    """Behind ``StreamingSession.try_cache_finished_req``, by which a session keeps what a turn has
+    read and written (``stays``): all but a route id, since the next turn begins with another token
+    in its place."""
+    wish = (req.sampling_params.custom_params or {}).get(KEY) or {}
+    if not stays or not req.output_ids or req.output_ids[-1] != wish.get("takes_back"):
+        return
+    slot, kept = held.slots[req.session.session_id], len(req.output_ids) - 1
+    req.sampling_params.max_new_tokens = kept  # the next turn takes so many into its text
+    if slot.kv.holds_mamba:  # the state of a recurrent layer does not go back: read all again
+        held.release_session(req.session.session_id)
+    else:
+        slot.kv.kv_committed_len = min(slot.kv.kv_committed_len, len(req.origin_input_ids) + kept)
 
 
 def _sampling(wish: dict[str, Any]) -> Sampling:

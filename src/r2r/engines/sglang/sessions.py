@@ -54,9 +54,10 @@ class Held:
         self.text = None
         return body | {"input_ids": new, "session_params": {"id": self.id}}
 
-    def heard(self, message: dict[str, Any]) -> None:
-        """What was written belongs to the text; the server holds it once the turn has ended."""
-        self.turn += message["output_ids"]
+    def heard(self, message: dict[str, Any], route_id: int | None) -> None:
+        """What was written belongs to the text, but for a route id, which the server takes back;
+        the server holds it once the turn has ended."""
+        self.turn += [token for token in message["output_ids"] if token != route_id]
         if message["meta_info"]["finish_reason"] is not None:
             self.text = self.turn
 

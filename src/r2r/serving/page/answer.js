@@ -43,7 +43,7 @@ function* textNodes(root) {
 
 function tokenSpan(token, text) {
   const span = document.createElement("span");
-  span.className = `token ${token.source}`;
+  span.className = `token ${token.source}${token.cut_text ? " cut" : ""}`;
   span.textContent = text;
   span.told = token;
   return span;
@@ -68,6 +68,7 @@ export function formatted(tokens) {
   box.append(purify.sanitize(markdown.parse(text), ALLOWED));
   let at = 0;
   for (const node of [...textNodes(box)]) {
+    if (!node.data.trim()) continue; // line ends of the HTML, which nobody wrote
     const parts = [];
     for (let rest = node.data; rest;) {
       const found = rest.match(MARK);
@@ -88,7 +89,7 @@ export function formatted(tokens) {
       }
       rest = rest.slice(found.index + found[0].length);
     }
-    if (node.data.trim()) node.replaceWith(...parts);
+    node.replaceWith(...parts);
   }
   return box;
 }

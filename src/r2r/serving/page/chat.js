@@ -136,7 +136,7 @@ function draw(answer, turn) {
     written.append(fold);
   }
   if (said.length) written.append(show(said));
-  const parts = [head, written];
+  const parts = head.textContent ? [head, written] : [written];
   if (answer.finish === "length") parts.push(make("p", "note", "ended at the token limit"));
   if (answer.stopped) parts.push(make("p", "note", "stopped; this turn is not remembered"));
   if (answer.error) {
@@ -148,6 +148,9 @@ function draw(answer, turn) {
   keepingEnd(() => {
     box.replaceChildren(...parts);
     box.classList.toggle("empty", !total && !answer.error);
+    for (const wide of box.querySelectorAll("pre, table, .katex-display")) {
+      if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // to be scrolled with the arrow keys
+    }
   });
 }
 
@@ -160,7 +163,7 @@ function actions(answer, turn) {
     copy.textContent = "Copied";
   });
   again.addEventListener("click", () => working((signal) => write(answer, turn, signal)));
-  bar.append(copy, again);
+  bar.append(...(answer.tokens.length && navigator.clipboard ? [copy] : []), again);
   return bar;
 }
 

@@ -46,6 +46,7 @@ function walk(event) {
     : tokens.findLast((token) => all.indexOf(token) < (place < 0 ? all.length : place));
   if (!next) return;
   current?.classList.remove("current");
+  for (let fold = next.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
   next.classList.add("current");
   next.scrollIntoView({ block: "nearest" });
   show(next);
