@@ -48,6 +48,7 @@ def main() -> int:
     given = parsed(parser)
     config, router = compose(["engine=sglang", *given.overrides])
     bench = Workbench(config, router)
+    assert bench.fleet is not None
     rows = []
     try:
         preflight(bench)
