@@ -60,8 +60,10 @@ class Nano:
         ]
 
     def torch_engine(self, name, max_batch=48):
+        model = getattr(self, name)
+        unwritten = range(self.pair.tokens, model.config.vocab_size)
         return TorchEngine(
-            model=getattr(self, name), eos_ids=self.pair.eos_ids, banned=[self.pair.route_id],
+            model=model, eos_ids=self.pair.eos_ids, banned=[self.pair.route_id, *unwritten],
             max_batch=max_batch, max_prefill_tokens=2048,
             router=self.router if name == "slm" else None,
         )  # fmt: skip
