@@ -13,7 +13,7 @@ from r2r.labeling.paths import RoutedPaths
 from r2r.labeling.respond import Query
 from r2r.labeling.sentences import Sentences
 from r2r.stages.compose import compose
-from r2r.stages.paths import check_paths, decides_paths, routing
+from r2r.stages.paths import check_paths, check_router, decides_paths, routing
 from r2r.stages.workbench import Workbench
 from r2r.trace import Step, Trace
 
@@ -118,6 +118,13 @@ def bench(*overrides):
 def test_what_cannot_be_labelled_is_refused_at_the_start(wrong, said):
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
         check_paths(bench(*wrong))
+
+
+def test_a_router_that_is_not_there_yet_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"labeler\.paths\.router must be the folder of a router"):
+        check_router(bench("labeler.paths.routed=1", f"outputs={tmp_path}"))
+    with pytest.raises(ConfigError, match=r"labeler\.paths\.router: router\.path must be a folder"):
+        check_router(bench("labeler.paths.routed=1", f"labeler.paths.router={tmp_path}"))
 
 
 def test_labels_know_which_router_wrote_their_answers():

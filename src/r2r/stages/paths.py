@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from r2r.config import PathsConfig
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
 from r2r.policies.r2r import R2R
 from r2r.policies.routed import ROUTED_VERSION, Routed
 from r2r.records import MANIFEST
@@ -14,6 +14,7 @@ from r2r.records import MANIFEST
 if TYPE_CHECKING:
     from r2r.engines.base import Engine
     from r2r.labeling.paths import RoutedPaths
+    from r2r.routers.checkpoint import Description
     from r2r.stages.workbench import Workbench
 
 
@@ -47,7 +48,15 @@ def check_router(bench: Workbench) -> None:
             " has trained the one to be asked"
         )
         raise must_be("labeler.paths.router", wanted, paths.router)
-    _ = by.threshold
+    _ = _described(by)
+
+
+def _described(by: Workbench) -> tuple[Description, float]:
+    """What is known of the router of routed answers, and the threshold that these have."""
+    try:
+        return by.described_router, by.threshold
+    except ConfigError as error:
+        raise ConfigError(f"labeler.paths.router: {error}") from error
 
 
 def routing(bench: Workbench) -> Workbench:
@@ -79,9 +88,9 @@ def decides_paths(bench: Workbench) -> tuple[dict[str, Any], tuple[str, ...]]:
         "steps": {"paths": PATHS_VERSION, "routed": ROUTED_VERSION, "policy": R2R.version},
     }
     if by.finished_router:
-        known = by.described_router
+        known, threshold = _described(by)
         router = [known.config, known.digest, known.version]
-        return {"paths": told | {"router": router, "threshold": by.threshold}}, ()
+        return {"paths": told | {"router": router, "threshold": threshold}}, ()
     router = by.router_folder.name  # made of what decides it, its threshold too
     told |= {"router": router, "threshold": paths.threshold}
     return {"paths": told}, (f"router/{router}",)
