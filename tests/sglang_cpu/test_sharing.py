@@ -8,8 +8,6 @@ import pytest
 from disturbed import every_second_cancelled
 
 from r2r.policies.build import build_policy
-from r2r.policies.learned import Learned
-from r2r.routers.build import build_router
 from r2r.stages.compose import compose
 
 OPTIONS = {
@@ -19,25 +17,13 @@ OPTIONS = {
     "r_stitch": ["policy=r_stitch"],
     "glimpse": ["policy=glimpse"],
     "spec_reason": ["policy=spec_reason"],
-    "learned": [
-        "policy=check",
-        "policy.every=6",
-        "policy/accept=learned",
-        "policy.accept.bound=0.15",
-    ],
-    # In a run SGLang's own does this, on a GPU.
-    "speculative": ["policy=speculative"],
 }
-LLM = {"hidden_size": 160, "vocab_size": 512, "token_embeddings": None}
 ROUTER = 0.45  # where a router of arbitrary weights fires for some tokens
 
 
 @pytest.fixture(params=OPTIONS)
 def policy(request):
-    made = build_policy(compose(OPTIONS[request.param])[0].policy)
-    if isinstance(made.accept, Learned):  # with a network of arbitrary weights
-        made.accept.attach(build_router(made.accept.scorer, **LLM))
-    return made
+    return build_policy(compose(OPTIONS[request.param])[0].policy)
 
 
 def on_torch(nano, policy, **options):
