@@ -135,7 +135,8 @@ def _manager(theirs: type[Any], ours: BenchmarkConfig | None) -> type[Any]:
             super().__init__(
                 include_path=[TASKS, *([include_path] if include_path else [])],
                 include_defaults=include_defaults,
-                metadata=(metadata or {}) | (task_metadata(ours, "test") if ours else {}),
+                # What is asked for wins: labels' prompts are of the train split.
+                metadata=(task_metadata(ours, "test") if ours else {}) | (metadata or {}),
             )
 
         def match_tasks(self, task_list: list[str]) -> list[str]:
