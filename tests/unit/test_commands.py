@@ -184,3 +184,16 @@ def test_from_next_command_to_next_command(tmp_path):
         printed += told
         command = shlex.split(told[0].removeprefix("next"))
     assert len(printed) == 3
+
+
+def test_labels_ask_the_train_split_while_lm_eval_scores_the_test_split(monkeypatch):
+    import lm_eval.tasks
+
+    from r2r.evaluation.harness import prompts
+    from r2r.stages.lm_eval_model import _manager
+
+    benchmark = compose(["benchmark.limit=5"])[0].benchmark
+    asked = prompts(benchmark, "train")
+    manager = _manager(lm_eval.tasks.TaskManager, benchmark)
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", manager)
+    assert prompts(benchmark, "train") == asked != prompts(benchmark, "test")
