@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from r2r.stages import label, rules
+from r2r.stages import label
 from r2r.stages.compose import compose
 from r2r.stages.workbench import Workbench
 
@@ -116,6 +116,7 @@ def naive(bench: Workbench, asked: list[Any], lengths: list[int], now: Any) -> d
     from r2r.labeling.continuations import compare, forks_of
     from r2r.labeling.finished import LABELS
     from r2r.labeling.respond import Query, Response
+    from r2r.stages import rules  # an earlier version, which is timed by ``ours``, has none
 
     pair, config = bench.pair, bench.config.labeler
     slm, llm = (bench.load(pair.models[name], pair.keys[name]) for name in ("slm", "llm"))
