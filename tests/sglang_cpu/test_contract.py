@@ -133,15 +133,29 @@ def test_handoffs_of_a_session_equal_those_without_one(nano, engines, prompt, te
     assert len(set(kept)) > 3
 
 
-@pytest.mark.parametrize("bad", [None, "cancelled", "closed"])
-def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
-    engine = nano.sglang_engine("llm", servers[1])
-    client, sizes = engine.client, []
-    answering = client._answer
+def sizes_sent(client):
+    """Of each request from now on, as it is sent."""
+    sizes, answering = [], client._answer
 
     def counting(server, body):
         sizes.append(len(json.dumps(body)))
         return answering(server, body)
+
+    client._answer = counting
+    return sizes
+
+
+async def closed_by(server, client):
+    """The server has dropped the session that is held, as when it was idle for long."""
+    (held,) = client.sessions.held.values()
+    client._farewell(server, "close_session", {"session_id": held.id})
+    await asyncio.gather(*client.farewells)
+
+
+@pytest.mark.parametrize("bad", [None, "cancelled", "closed"])
+def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
+    engine = nano.sglang_engine("llm", servers[1])
+    client = engine.client
 
     async def handoffs():
         session, answer = engine.new_session(), []
@@ -150,7 +164,7 @@ def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
             return await engine.next_token(Request(prompt, list(answer), 1, session=session))
 
         await engine.ready()
-        client._answer = counting
+        sizes = sizes_sent(client)
         for number in range(12):
             if number == 8 and bad == "cancelled":
                 turn = asyncio.create_task(one())
@@ -159,18 +173,17 @@ def test_a_handoff_sends_what_is_new(nano, servers, prompt, bad):
                 turn.cancel()
                 await asyncio.gather(turn, return_exceptions=True)
                 sizes.pop()
-            if number == 8 and bad == "closed":  # as when it was idle for long
-                (held,) = client.sessions.held.values()
-                client._farewell(servers[1], "close_session", {"session_id": held.id})
-                await asyncio.gather(*client.farewells)
+            if number == 8 and bad == "closed":
+                await closed_by(servers[1], client)
             token = await one()
             assert token == expected(nano, "llm", [*prompt, *answer], 1)[0]
             answer.extend([token, *[300] * 49])  # as many digits each time
         engine.release(session)
         while engine.live():
             await asyncio.sleep(0.01)
+        return sizes
 
-    asyncio.run(handoffs())
+    sizes = asyncio.run(handoffs())
     if bad == "closed":
         assert sizes.pop(8) < 1.1 * sizes[7]  # of which the server said that it had it no more
     whole = [0] if bad is None else [0, 8]
@@ -186,20 +199,13 @@ def test_the_slm_too_is_sent_what_is_new(nano, servers, prompt, temperature, clo
     """Behind a turn of no token, of one, of more; the LLM writes one or several in the place of
     what was rejected. Without a session the same tokens come, and the same scores."""
     engine = nano.sglang_engine("slm", servers[0])
-    client, sizes = engine.client, []
-    answering = client._answer
-
-    def counting(server, body):
-        sizes.append(len(json.dumps(body)))
-        return answering(server, body)
+    client = engine.client
 
     async def turns(session):
         found, answer = [], []
         for number in range(16):
             if number == 8 and closed and session >= 0:
-                (held,) = client.sessions.held.values()
-                client._farewell(servers[0], "close_session", {"session_id": held.id})
-                await asyncio.gather(*client.farewells)
+                await closed_by(servers[0], client)
             sampling = Sampling(temperature=temperature, seed=11)
             threshold = (0.0, 0.45, 0.5, 0.55)[number % 4]
             decoded = await engine.decode(
@@ -215,10 +221,10 @@ def test_the_slm_too_is_sent_what_is_new(nano, servers, prompt, temperature, clo
 
     async def both():
         await engine.ready()
-        client._answer = counting
-        return await turns(engine.new_session()), await turns(-1)
+        sizes = sizes_sent(client)
+        return await turns(engine.new_session()), await turns(-1), sizes
 
-    kept, whole = asyncio.run(both())
+    kept, whole, sizes = asyncio.run(both())
     assert [(d.tokens, d.reason, d.draft) for d in kept] == [
         (d.tokens, d.reason, d.draft) for d in whole
     ]

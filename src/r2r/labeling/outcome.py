@@ -67,7 +67,7 @@ class Outcome:
         unlikely = [fork for fork in forks if fork.position not in found]
         if own is None:
             return [found.get(fork.position, "unverified") for fork in forks]
-        chosen = self._chosen(unlikely)
+        chosen = self._chosen(response.query.tokens, unlikely)
 
         async def one(fork: Fork) -> Verdict:
             return await self._verdict(fork, own, held)
@@ -77,11 +77,11 @@ class Outcome:
             found[fork.position] = verdict
         return [found.get(fork.position, "unsampled") for fork in forks]
 
-    def _chosen(self, forks: Sequence[Fork]) -> list[Fork]:
+    def _chosen(self, tokens: Sequence[int], forks: Sequence[Fork]) -> list[Fork]:
         """Those whose hashes are lowest: a sample that depends on prompt and seed alone."""
+        prompt = fingerprint(tokens)
 
         def rank(fork: Fork) -> str:
-            prompt = fingerprint(fork.response.query.tokens)
             return fingerprint([self.seed, prompt, fork.position])
 
         return heapq.nsmallest(self.per_query, forks, key=rank)
