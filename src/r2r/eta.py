@@ -15,13 +15,10 @@ import numpy as np
 UNSEEN = 0.5  # items thought to be longer than all that were seen, and to end beyond
 DRAWS = 4  # of the lengths to come, whose mean is told
 DRAWN = 1024  # items of one draw; where more are left, the first of them take the mean length
-EVEN = (
-    64  # with so many at once, as a guess, half a step's time goes by the step, half by its items
-)
-DOUBT = 0.001  # how little that guess weighs beside what was measured
 # With so many items under way half of a step's time is its own and half theirs: as measured on a
 # CPU (7 for the LLMs of nano and medium, 15 and 45 for their SLMs), and a GPU's order of magnitude.
 EVEN = {"cpu": 8.0, "cuda": 128.0}
+DOUBT = 0.001  # how little that guess weighs beside what was measured
 
 
 class Lengths:

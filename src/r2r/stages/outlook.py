@@ -15,8 +15,7 @@ from r2r.policies.base import Generator, Prompt
 from r2r.stages.screen import explain
 from r2r.stages.watch import span
 
-WIDTH = 8  # requests at once whose steps are timed beside those of one alone
-STEPS = 3  # of each
+STEPS = 2  # that are timed, of one request alone and of as many as there will be
 
 
 async def tell_answers(system: str, generator: Generator, prompts: Sequence[Prompt]) -> None:
@@ -53,12 +52,12 @@ def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
 
 
 async def timed(engine: Engine, width: int) -> Pace:
-    """What a step of an idle engine takes, from a few steps of one request, and of several."""
-    timer, many = Timer(engine, [1], None, time.perf_counter), min(WIDTH, width)
+    """What a step of an idle engine takes, from a few steps of one request, and of ``width``."""
+    timer = Timer(engine, [1], None, time.perf_counter)
     alone = await timer.step(1, STEPS)
-    if many == 1:
+    if width == 1:
         return Pace(alone, 0.0)
-    each = max(0.0, (await timer.step(many, STEPS) - alone) / (many - 1))
+    each = max(0.0, (await timer.step(width, STEPS) - alone) / (width - 1))
     return Pace(max(0.0, alone - each), each)
 
 
