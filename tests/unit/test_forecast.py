@@ -16,7 +16,7 @@ from r2r.reporting.page import PAGE, write_report
 from r2r.reporting.runs import read_run
 from r2r.serving.metrics import Metrics
 from r2r.serving.speed import Speed
-from r2r.stages.forecast import Operating, fastest, forecast, operating_points, tell, warn
+from r2r.stages.forecast import Operating, fastest, forecast, helps, operating_points, tell, warn
 from r2r.throughput import Forward, Taken, Timed, Turns
 from r2r.trace import Spent, Step, Trace, Usage
 from r2r.workload import Work
@@ -74,19 +74,25 @@ def test_where_routing_does_not_pay_the_warning_says_what_would_help(capsys):
     found = forecast(EVEN, 0.5, 8)
     assert found.routed is not None and found.routed < found.llm
     tell(found)
-    warn(EVEN, found, CURVE)
+    warn(EVEN, found, CURVE, "cpu")
     said = capsys.readouterr().out
     assert "routing is slower than the LLM alone here" in said
     assert "threshold=0.9 (LLM share 0%, recall 10%)" in said and "systems=[llm]" in said
     assert "threshold=0.1" not in said and max(map(len, said.splitlines())) <= 80
-    warn(FAST, forecast(FAST, 0.1, 8), CURVE)
+    warn(FAST, forecast(FAST, 0.1, 8), CURVE, "cpu")
     assert capsys.readouterr().out == ""
+
+
+def test_a_device_for_each_model_is_no_advice_on_a_cpu():
+    found = forecast(EVEN, 0.2, 8)
+    assert any("engine=sglang_two_gpus" in line for line in helps(EVEN, found, CURVE, "cuda"))
+    assert not any("gpus" in line for line in helps(EVEN, found, CURVE, "cpu"))
 
 
 def test_without_a_replay_only_the_bound_is_told(capsys):
     found = forecast(FAST, None, 1)
     tell(found)
-    warn(FAST, found, {})
+    warn(FAST, found, {}, "cpu")
     said = capsys.readouterr().out
     assert found.routed is None and "routed" not in said.split(":")[1].splitlines()[0]
     assert "pays below an LLM share of 80%" in said and "warning" not in said

@@ -162,21 +162,22 @@ def tell(found: Forecast) -> None:
     say("forecast", f"routing pays below an LLM share of {100 * found.pays_below:.0f}%{share}")
 
 
-def helps(timed: Timed, found: Forecast, curve: Curve) -> Iterator[str]:
-    """What would make routing pay, in overrides; ``curve``: thresholds as replayed, if any."""
+def helps(timed: Timed, found: Forecast, curve: Curve, device: str) -> Iterator[str]:
+    """What would make routing pay on a kind of ``device``, in overrides; ``curve``: thresholds as
+    replayed, if any."""
     columns = (curve.get(name, []) for name in ("threshold", "llm_share", "recall"))
     for at, share, recall in zip(*columns, strict=True):
         if share < found.pays_below:
             yield f"threshold={at:.4g} (LLM share {100 * share:.0f}%, recall {100 * recall:.0f}%)"
             break
     if found.share:
-        yield from _otherwise(timed, Turns.routed(found.share), found)
+        yield from _otherwise(timed, Turns.routed(found.share), found, device)
     yield "systems=[llm]: no routing; or a pair whose LLM is larger"
 
 
-def _otherwise(timed: Timed, turns: Turns, found: Forecast) -> Iterator[str]:
+def _otherwise(timed: Timed, turns: Turns, found: Forecast, device: str) -> Iterator[str]:
     """Other arrangements, and fewer requests at once, with which the same routing would pay."""
-    if not timed.together:
+    if not timed.together and device != "cpu":
         apart = Timed(timed.slm, timed.llm, timed.reading, timed.reads, timed.prompt)
         rate = apart.rate(turns, found.requests)
         if rate > found.llm:
@@ -187,12 +188,12 @@ def _otherwise(timed: Timed, turns: Turns, found: Forecast) -> Iterator[str]:
             return
 
 
-def warn(timed: Timed, found: Forecast, curve: Curve) -> None:
+def warn(timed: Timed, found: Forecast, curve: Curve, device: str) -> None:
     """Where routing is expected to be slower than the LLM alone, say so, and what would help."""
     if found.routed is None or found.routed > found.llm:
         return
     say("warning", "routing is slower than the LLM alone here; what would help:")
-    for line in helps(timed, found, curve):
+    for line in helps(timed, found, curve, device):
         say("", line)
 
 
@@ -214,7 +215,8 @@ def foretell(
     requests = min(requests, timed.most)
     found = forecast(timed, share_expected(bench), requests, work)
     tell(found)
-    warn(timed, found, replayed["curve"] if replayed else {})
+    curve = replayed["curve"] if replayed else {}
+    warn(timed, found, curve, bench.config.engine.device)
     tell_fastest(timed, bench.artifacts, bench.config.pair.name, requests)
     return timed, found
 
