@@ -41,6 +41,7 @@ from r2r.trace import TokenSignals
 
 GOLDEN = 0.6180339887
 PROMPT = 64  # tokens
+NANO = Path(r2r.__path__[0]) / "assets" / "nano"
 VOCAB = 16384
 SHAPES = {  # hidden, layers, intermediate, heads, KV heads, head size: 33 M and 474 M with VOCAB
     "slm": (384, 12, 1152, 6, 2, 64),
@@ -158,9 +159,9 @@ def _rest(batch: int) -> dict[str, Any]:
 
 
 def load_questions(name: str, path: Path) -> list[list[int]]:
-    """The questions of a JSONL file (``question`` in each line) as prompts of the pair
+    """The questions of a JSONL file (``question`` in each line) as prompts of ``nano`` or the pair
     ``SLM,LLM``, through the LLM's chat template."""
-    tokenizer = AutoTokenizer.from_pretrained(name.split(",")[1])
+    tokenizer = AutoTokenizer.from_pretrained(_paths(name)[1])
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return [encode_question(tokenizer, row["question"], {}) for row in rows]
 
@@ -173,9 +174,7 @@ def load_pair(name: str, device: str = "cpu") -> Pair:
         for model in (slm, llm):
             _count(model, 0.0)
     else:
-        assets = f"{r2r.__path__[0]}/assets/nano"
-        paths = (f"{assets}/slm", f"{assets}/llm") if name == "nano" else name.split(",")
-        slm, llm = (AutoModelForCausalLM.from_pretrained(path, dtype=kind) for path in paths)
+        slm, llm = (AutoModelForCausalLM.from_pretrained(p, dtype=kind) for p in _paths(name))
     slm, llm = slm.to(device).eval(), llm.to(device).eval()
     shape = slm.config.get_text_config()
     widths, expansion = ROUTER.get(name, ROUTER["medium"])
@@ -186,6 +185,10 @@ def load_pair(name: str, device: str = "cpu") -> Pair:
     )  # fmt: skip
     router = Pattern(inner, position=0 if name == "medium" else 7).to(device).eval()
     return Pair(name, slm, llm, router)
+
+
+def _paths(name: str) -> list[str]:
+    return [str(NANO / "slm"), str(NANO / "llm")] if name == "nano" else name.split(",")
 
 
 def _made(which: str, dtype: torch.dtype) -> Any:
