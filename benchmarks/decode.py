@@ -200,13 +200,14 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--prompts", type=Path, help="questions for a pair by path (JSONL)")
     given = parsed(parser)
-    if given.prompts is None and (own := set(given.pairs) - {"nano", "medium"}):
+    questions: Path | None = given.prompts
+    if questions is None and (own := set(given.pairs) - {"nano", "medium"}):
         parser.error(f"--prompts must be a JSONL file of questions for {min(own)}, got none")
     speed = bandwidth(given.device)
     for name in given.pairs:
         pair = load_pair(name, given.device)
-        if name not in ("nano", "medium"):
-            pair.questions = load_questions(name, given.prompts)
+        if questions and name not in ("nano", "medium"):
+            pair.questions = load_questions(name, questions)
             if len(pair.questions) < max(given.batches):
                 wanted = f"a file of {max(given.batches)} questions or more"
                 parser.error(f"--prompts must be {wanted}, got {len(pair.questions)}")

@@ -25,14 +25,14 @@ PLACE = re.compile(r"<!-- (\w+) -->\n.*?<!-- / -->", re.DOTALL)
 
 def drawn(record: dict[str, Any]) -> str:
     """A record's tables as text, and where its figures come from."""
-    console = Console(width=80, file=io.StringIO())
+    console = Console(width=80, file=(written := io.StringIO()))
     console.print(Shown(**record["shown"]).table())
     targets = [{key: t[key] for key in ("what", "found", "wanted", "most")}
                for t in record["targets"]]  # fmt: skip
     if targets:
         lines = [Target(**target).cells() for target in targets]
         console.print(Shown("", "", ("target", "wanted", "found", "met"), lines).table())
-    text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    text = "\n".join(line.rstrip() for line in written.getvalue().splitlines())
     origin = (
         f"Commit {record['commit']}, {record['hardware']}, {record['threads']} of"
         f" {record['machine']['cpus']} cores, {record['clock']} time, {record['repeats']} rounds,"

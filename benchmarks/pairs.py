@@ -170,12 +170,13 @@ def load_pair(name: str, device: str = "cpu") -> Pair:
     """``nano`` (float32), ``medium``, or ``SLM,LLM`` by path (both bfloat16)."""
     kind = torch.float32 if name == "nano" else torch.bfloat16
     if name == "medium":
-        slm, llm = (_made(which, kind) for which in ("slm", "llm"))
-        for model in (slm, llm):
+        models = [_made(which, kind) for which in ("slm", "llm")]
+        for model in models:
             _count(model, 0.0)
     else:
-        slm, llm = (AutoModelForCausalLM.from_pretrained(p, dtype=kind) for p in _paths(name))
-    slm, llm = slm.to(device).eval(), llm.to(device).eval()
+        auto: Any = AutoModelForCausalLM  # its methods are typed as those of another class
+        models = [auto.from_pretrained(path, dtype=kind) for path in _paths(name)]
+    slm, llm = (model.to(device).eval() for model in models)
     shape = slm.config.get_text_config()
     widths, expansion = ROUTER.get(name, ROUTER["medium"])
     inner = MLPRouter(
@@ -196,7 +197,7 @@ def _made(which: str, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    model = Qwen3ForCausalLM(
+    model: Any = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=VOCAB, hidden_size=hidden, num_hidden_layers=layers,
             intermediate_size=intermediate, num_attention_heads=heads,

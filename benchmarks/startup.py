@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from harness import Shown, Target, clock, finish, interleaved, middle, options, parsed, spread
@@ -86,8 +87,8 @@ def main() -> int:
             "run.py --help": ("run.py", "--help"),
             "run.py, all cached": job,
         }
-        timed = {n: lambda command=command: seconds(*command) for n, command in systems.items()}
-        timed["run.py, its first line"] = lambda: to_first_line(*job)
+        timed = {name: partial(seconds, *command) for name, command in systems.items()}
+        timed["run.py, its first line"] = partial(to_first_line, *job)
         runs = interleaved(timed, given.repeats)
     rows = [{"command": name, "seconds": middle(times), "spread": spread(times)}
             for name, times in runs.items()]  # fmt: skip
