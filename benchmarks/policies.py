@@ -48,7 +48,7 @@ POINTS = {
     "check_90": Point(Check(every=32, accept=Ratio(tau=0.3)), WRONG, 0.053, 99.8),
     "check_share": Point(Check(every=32, accept=Ratio(tau=0.3)), WRONG, 0.0, 99.8),
     "lossy_8": Point(Speculative(draft_tokens=8, accept=Ratio(tau=0.3)), WRONG, 0.0, 99.8),
-    "lossy_32": Point(Speculative(draft_tokens=32, accept=Ratio(tau=0.3)), WRONG, 0.0, 99.8),
+    "lossy_share": Point(Speculative(draft_tokens=32, accept=Ratio(tau=0.05)), WRONG, 0.0, 99.3),
     "draft_8": Point(Speculative(draft_tokens=8, accept=Exact()), DIFFERENT, 0.0, 99.8),
 }
 
