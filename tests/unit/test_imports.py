@@ -14,6 +14,19 @@ def test_import_r2r_pulls_in_nothing_heavy():
     assert ran.stdout.strip() == ""
 
 
+def test_a_pair_without_room_is_refused_before_anything_heavy_is_imported(tmp_path):
+    code = (
+        "import os, sys; os.sysconf = lambda name: 1  # a byte of memory\n"
+        f"sys.argv[1:] = ['pair=r1_1.5b_32b', 'outputs={tmp_path}']\n"
+        "from r2r.stages.command import main\n"
+        "try: main()\n"
+        f"finally: print(*sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 2 and "one that holds pair=r1_1.5b_32b" in ran.stderr
+    assert ran.stdout.splitlines()[-1] == ""
+
+
 def test_layers_hold():
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     ran = subprocess.run(

@@ -19,12 +19,12 @@ from r2r.reporting import charts
 from r2r.reporting.compare import COLUMNS, blocks, differences, forecasts, notes, write_tables
 from r2r.reporting.controls import RANDOM
 from r2r.reporting.pareto import pareto_figure
-from r2r.reporting.runs import Point, Run, points
+from r2r.reporting.runs import FIGURES, Point, Run, points
 from r2r.reporting.style import OTHER, inline_svg, looks, save
 from r2r.reporting.summary import about, by_task, verdict
 from r2r.reporting.tables import shown
 
-PAGE, FIGURES = "report.html", "figures"
+PAGE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)

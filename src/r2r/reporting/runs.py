@@ -17,11 +17,12 @@ from r2r.records import MANIFEST, read_json
 from r2r.reporting.controls import RANDOM
 from r2r.reporting.timed import together
 
-RESULTS, CALIBRATION, TRAINING, TRACES = (
+RESULTS, CALIBRATION, TRAINING, TRACES, FIGURES = (
     "results.json",
     "calibration.json",
     "training.csv",
     "traces.jsonl",
+    "figures",
 )
 HEAD = ("pair", "benchmark", "router", "policy", "threshold", "seed")
 NEEDED = ("accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "cost")

@@ -10,8 +10,7 @@ import numpy as np
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.charts import threshold_figure
-from r2r.reporting.page import FIGURES
-from r2r.reporting.runs import CALIBRATION, Point, points, runs_at
+from r2r.reporting.runs import CALIBRATION, FIGURES, Point, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
 from r2r.routers.threshold import recall_at

@@ -18,8 +18,17 @@ from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.compare import forecasts, tables
 from r2r.reporting.controls import RANDOM, at_random, best_single, random_scores
-from r2r.reporting.page import FIGURES, PAGE, write_report
-from r2r.reporting.runs import CALIBRATION, RESULTS, TRACES, TRAINING, find_runs, points, read_run
+from r2r.reporting.page import PAGE, write_report
+from r2r.reporting.runs import (
+    CALIBRATION,
+    FIGURES,
+    RESULTS,
+    TRACES,
+    TRAINING,
+    find_runs,
+    points,
+    read_run,
+)
 from r2r.reporting.statistics import PairedBootstrap
 from r2r.reporting.tables import results_table, work_table
 from r2r.reporting.timed import untimed

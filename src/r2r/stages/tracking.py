@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2r.config import LoggerConfig
 from r2r.errors import ConfigError, must_be
-from r2r.reporting.page import FIGURES
-from r2r.reporting.runs import HEAD, read_run
+from r2r.reporting.runs import FIGURES, HEAD, read_run
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
