@@ -224,6 +224,27 @@ def test_score_and_draft_on_hover(browser, url):
     until(lambda: not tip.is_displayed())
 
 
+def test_what_was_cut_is_shown_when_asked(browser, url):
+    resize(browser, 1280)
+    opened(browser, url)
+    assert not one(browser, "#cuts").is_displayed()
+    ask(browser)
+    until(lambda: done(browser))
+
+    def before() -> str:
+        return browser.execute_script(
+            "return getComputedStyle(document.querySelector('#chat .cut'), '::before').content"
+        )
+
+    assert before() == "none"
+    one(browser, "#cuts").click()
+    lost = one(browser, "#chat .cut").get_attribute("data-cut")
+    assert len(lost) > 1 and before() == f'"{lost}"'
+    assert one(browser, "#chat .formatted").text == TEXT  # no part of the answer
+    one(browser, "#cuts").click()
+    assert before() == "none"
+
+
 def test_figures_and_the_threshold(browser, url, script):
     resize(browser, 1280)
     opened(browser, url)

@@ -10,7 +10,7 @@ from r2r.engines.base import Verified
 from r2r.errors import must_be
 from r2r.policies.acceptance import Acceptance
 from r2r.routers.base import Router, routed
-from r2r.routers.mlp import CalibratedRouter
+from r2r.routers.mlp import CalibratedRouter, check_blocks
 from r2r.trace import TokenSignals
 
 
@@ -44,6 +44,8 @@ class Learned(Acceptance):
     def __init__(self, *, bound: float, hidden_dims: list[int], expansion: int, dropout: float):
         if not 0 <= bound <= 1:
             raise must_be("policy.accept.bound", "between 0 and 1", bound)
+        if hidden_dims:  # else they are chosen when there are labels
+            check_blocks("policy.accept", hidden_dims, expansion, dropout)
         self.bound = bound
         self.scorer: dict[str, Any] = {
             "_target_": f"{CalibratedRouter.__module__}.{CalibratedRouter.__name__}",

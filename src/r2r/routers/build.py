@@ -9,7 +9,9 @@ import torch
 
 from r2r.classes import TARGET, checked_options, parameters, target_class
 from r2r.routers.base import Router
+from r2r.trace import TOP_K
 
+STAND_IN = 16  # width of an SLM that a router is tried for
 OF_THE_SLM = ("hidden_size", "token_embeddings")  # constructor options that no config gives
 
 
@@ -35,6 +37,13 @@ def build_router(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(**options).eval()
+
+
+def try_out(config: Mapping[str, Any]) -> None:
+    """Build the router of ``config`` for a narrow SLM, and forget it. Raises ConfigError as
+    ``build_router`` does, and for a value that the router's class refuses."""
+    embeddings = torch.zeros(TOP_K, STAND_IN)
+    build_router(config, hidden_size=STAND_IN, vocab_size=TOP_K, token_embeddings=embeddings)
 
 
 def checked_router(config: Mapping[str, Any]) -> tuple[type[Router], dict[str, Any]]:

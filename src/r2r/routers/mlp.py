@@ -14,6 +14,16 @@ from r2r.trace import TOP_K
 INPUTS = ("hidden", "token", "logits")
 
 
+def check_blocks(group: str, hidden_dims: list[int], expansion: int, dropout: float) -> None:
+    """Raises ConfigError, with the key in ``group``, for blocks that cannot be built."""
+    if not hidden_dims or min(hidden_dims) < 1:
+        raise must_be(f"{group}.hidden_dims", "one or more positive widths", hidden_dims)
+    if expansion < 1:
+        raise must_be(f"{group}.expansion", "1 or more", expansion)
+    if not 0 <= dropout < 1:
+        raise must_be(f"{group}.dropout", "at least 0 and below 1", dropout)
+
+
 class MLPRouter(LearnedRouter):
     """Hidden state, token embedding and top logits -> residual MLP -> one logit (paper, sec. 4.2).
 
@@ -46,12 +56,7 @@ class MLPRouter(LearnedRouter):
             raise must_be("router.inputs", f"one or more of {', '.join(INPUTS)}, once", inputs)
         if not 1 <= top_k <= TOP_K:
             raise must_be("router.top_k", f"between 1 and {TOP_K}", top_k)
-        if not hidden_dims or min(hidden_dims) < 1:
-            raise must_be("router.hidden_dims", "one or more positive widths", hidden_dims)
-        if expansion < 1:
-            raise must_be("router.expansion", "1 or more", expansion)
-        if not 0 <= dropout < 1:
-            raise must_be("router.dropout", "at least 0 and below 1", dropout)
+        check_blocks("router", hidden_dims, expansion, dropout)
         self.inputs = [name for name in INPUTS if name in inputs]
         self.normalize_input = normalize_input
         self.hidden_size = hidden_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from r2r.config import ModelConfig
 from r2r.errors import must_be
 from r2r.pairs import load_config, shape_of
@@ -46,6 +48,8 @@ def check(bench: Workbench, *, machine: bool = True) -> None:
         check_paths(bench)
     if not bench.finished_router and bench.asks_router:
         bench.check_threshold(bench.router_class.max_score)
+        if "train" in config.stages:
+            _try_router(config.router)
 
 
 def preflight(bench: Workbench) -> None:
@@ -86,6 +90,14 @@ def preflight(bench: Workbench) -> None:
         _ = bench.threshold  # the router is there, fits the SLM, and has a threshold
     if bench.learned and missing:
         _ = bench.described_judge  # it is there, and of this pair
+
+
+def _try_router(router: dict[str, Any]) -> None:
+    """Its class takes the values it is given, with any widths where they are chosen by labels."""
+    from r2r.routers.build import STAND_IN, try_out
+    from r2r.training.sizes import sized_router
+
+    try_out(sized_router(router, labels=1, slm_width=STAND_IN))
 
 
 def _check_heard(bench: Workbench) -> None:

@@ -45,6 +45,7 @@ function tokenSpan(token, text) {
   const span = document.createElement("span");
   span.className = `token ${token.source}${token.cut_text ? " cut" : ""}`;
   span.textContent = text;
+  if (token.cut_text) span.dataset.cut = `${token.draft_text ?? ""}${token.cut_text}`.replaceAll("\n", "⏎");
   span.told = token;
   return span;
 }

@@ -52,7 +52,7 @@ const showThreshold = () => {
   const { recall, threshold: at } = model.recalls;
   const kept = Math.max(0, ...recall.filter((_, i) => at[i] >= threshold - 1e-9));
   $("recall").textContent =
-    `Hands the LLM ${Math.round(100 * kept)} of 100 tokens that decide (on validation labels).`;
+    `The router hands the LLM ${Math.round(100 * kept)} of 100 tokens that decide (on validation labels).`;
 };
 $("threshold").addEventListener("input", showThreshold);
 $("key").addEventListener("change", () => loadModel().catch(fail));
@@ -145,6 +145,7 @@ function draw(answer, turn) {
     parts.push(alert);
   }
   if (answer.finish || answer.error || answer.stopped) parts.push(actions(answer, turn));
+  if (answer.tokens.some((token) => token.cut_text)) $("cuts-field").hidden = false;
   keepingEnd(() => {
     box.replaceChildren(...parts);
     box.classList.toggle("empty", !total && !answer.error);
@@ -309,6 +310,7 @@ $("clear").addEventListener("click", () => {
 $("plain").addEventListener("change", () => {
   for (const turn of turns) for (const answer of turn.answers) if (answer.tokens) draw(answer, turn);
 });
+$("cuts").addEventListener("change", () => keepingEnd(() => $("chat").classList.toggle("cuts", $("cuts").checked)));
 
 const resize = () => {
   const field = $("question");
