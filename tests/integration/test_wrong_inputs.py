@@ -40,6 +40,7 @@ COMMAND_LINE = [
     ("--force", ["did you mean 'force=true'?"]),
     ("--sweep pareto", ["did you mean '+sweep=pareto'?"]),
     ("--frobnicate", ["command line must be key=value (--help", "'--frobnicate'"]),
+    ("+point=r2r +point=r2r_90", ["command line must be key=value with +point=... once"]),
     ("threshold=0.1,0.3", ["threshold must be one value, or have -m", "'0.1,0.3'"]),
     ("stages=label,train", ["stages must be a list, stages=[label,train], or have -m"]),
     ("+extra=1", ["'extra'", "threshold"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import r2r
+from r2r.errors import ConfigError
 from r2r.stages import command, lm_eval_cli, serve_cli
 from r2r.stages.compose import STAGES, compose
 from r2r.stages.screen import next_command
@@ -52,6 +53,20 @@ def refused(monkeypatch, capsys, tmp_path, *arguments, **model_args):
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("error: ")
     return err[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "told"),
+    [
+        ("datasets.load", ConnectionError("no hub"), "--tasks must be tasks whose data is here"),
+        ("lm_eval.api.model", TypeError("missing 'pretrained'"), "missing 'pretrained'"),
+    ],
+)
+def test_what_lm_eval_cannot_do_is_one_line(module, error, told):
+    with pytest.raises(ConfigError, match=told), lm_eval_cli._one_line():
+        exec("raise error", {"__name__": module, "error": error})
+    with pytest.raises(type(error)), lm_eval_cli._one_line():  # a fault stays one
+        exec("raise error", {"__name__": "r2r.engines", "error": error})
 
 
 OURS = ("--tasks", "r2r_nano_math")

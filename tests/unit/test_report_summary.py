@@ -6,7 +6,7 @@ import pytest
 from finished import results, system, write_run
 
 from r2r.reporting.runs import points, read_run
-from r2r.reporting.summary import about, by_task, verdict
+from r2r.reporting.summary import about, by_task, method, verdict
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_the_verdict_is_of_the_cheapest_run_that_is_not_shown_to_be_worse(run):
     assert verdict([run, dearer, level]).startswith("mlp @ 0.05 answers 94.0% right, no difference")
     better = another(run, 0.97, 0.5e-3, (0.01, 0.03), 0.2)
     assert "2.0 points above the LLM" in verdict([run, level, better])
+
+
+def test_a_page_over_another_policy_says_so(run):
+    assert "whose score reaches the threshold" in method([run])
+    run.results["policy"] = "check"
+    assert verdict([run]).startswith("check (mlp) @ 0.1 answers")
+    assert "the policy (check) says who writes what" in method([run])
 
 
 def test_without_a_comparison_there_is_no_verdict(run):

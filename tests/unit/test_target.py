@@ -96,6 +96,9 @@ def test_other_targets_are_refused(text):
         (["threshold=0.5"], "threshold must be auto where target chooses it"),
         (["~tried.recall"], "tried must be options of policy=r2r"),
         (["tried={recall: [x]}"], "tried.recall must be a list of numbers"),
+        (["tried.recall=[1.5]"], "tried.recall must be a list of shares from 0 to 1"),
+        (["policy=check", "tried.every=[0]"], "tried.every: policy.every must be at least 1"),
+        (["policy=check", "tried.tau=[-1]"], "tried.tau: policy.accept.tau must be 0 or more"),
     ],
 )
 def test_runs_that_cannot_choose_are_refused_at_once(overrides, said):

@@ -21,7 +21,7 @@ from r2r.reporting.controls import RANDOM
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import FIGURES, Point, Run, points
 from r2r.reporting.style import OTHER, inline_svg, looks, save
-from r2r.reporting.summary import about, by_task, verdict
+from r2r.reporting.summary import about, by_task, method, verdict
 from r2r.reporting.tables import shown
 
 PAGE = "report.html"
@@ -65,6 +65,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> None:
     html = environment.get_template("report.html.j2").render(
         title=_title(every),
         verdict=verdict(runs),
+        method=method(runs),
         runs=[{"name": run.name, "about": about(run)} for run in runs],
         series=sorted({p.series for p in every if p.system == "routed"}),
         columns=COLUMNS,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2r.reporting.controls import RANDOM
-from r2r.reporting.runs import Point, Run, routed_name
+from r2r.reporting.runs import Point, Run, routed_by, routed_name
 from r2r.reporting.statistics import Estimate
 from r2r.reporting.tables import params, shown
 
@@ -29,7 +29,7 @@ def verdict(runs: Sequence[Run]) -> str:
     )
     (run, found), figures = compared[chosen], routed[chosen]
     llm = run.results["systems"]["llm"]
-    name = routed_name(run.results["router"], run.results["threshold"])
+    name = routed_name(routed_by(run.results), run.results["threshold"])
     value, (low, high) = 100 * found["difference"], (100 * end for end in found["interval"])
     sign = Estimate(value, low, high).sign
     span = f"(95%: {low:+.1f} to {high:+.1f})"
@@ -44,6 +44,17 @@ def verdict(runs: Sequence[Run]) -> str:
         f"{name} answers {100 * figures['accuracy']:.1f}% right, {against}, with {share} and"
         f" {cost} {params(llm['avg_params_b'])}."
     )
+
+
+def method(runs: Sequence[Run]) -> str:
+    """How the two models share an answer, in a sentence."""
+    policies = dict.fromkeys(run.results.get("policy") or "r2r" for run in runs)
+    if list(policies) == ["r2r"]:
+        return (
+            "A small model writes, a router looks at each token, and a large one writes the tokens"
+            " whose score reaches the threshold."
+        )
+    return f"Two models share each answer; the policy ({', '.join(policies)}) says who writes what."
 
 
 def about(run: Run) -> list[tuple[str, str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 from r2r.config import Config
-from r2r.errors import must_be
+from r2r.errors import ConfigError, must_be
+from r2r.policies.build import build_policy
 
 AIMS = "share:0.05, quality:0.98 or speed"
 RECALL = "recall"  # of ``tried``: gives the threshold; all others are the policy's own
@@ -46,6 +48,14 @@ def check_target(config: Config, asks_router: bool) -> None:
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if not values or numbers != list(values):
             raise must_be(f"tried.{name}", "a list of numbers", values)
+    for name, values in tried(config, asks_router).items():
+        if name == RECALL and not all(0 <= value <= 1 for value in values):
+            raise must_be("tried.recall", "a list of shares from 0 to 1", values)
+        for value in values if name != RECALL else ():
+            try:
+                build_policy(with_option(config.policy, name, value))
+            except ConfigError as error:
+                raise ConfigError(f"tried.{name}: {error}") from error
 
 
 def tried(config: Config, asks_router: bool) -> dict[str, list[Any]]:
@@ -55,6 +65,13 @@ def tried(config: Config, asks_router: bool) -> dict[str, list[Any]]:
         for name, values in config.tried.items()
         if (asks_router if name == RECALL else holder(config.policy, name))
     }
+
+
+def with_option(policy: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A policy's config with one of its options, or of its test's, at ``value``."""
+    changed = copy.deepcopy(policy)
+    holder(changed, name)[name] = value
+    return changed
 
 
 def holder(policy: dict[str, Any], name: str) -> dict[str, Any]:

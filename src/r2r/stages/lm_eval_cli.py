@@ -7,14 +7,11 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import r2r
 from r2r.errors import ConfigError, tell
 
-if TYPE_CHECKING:
-    pass
-
+OPTIONS_OF = ("lm_eval._cli", "lm_eval.config", "lm_eval.evaluator", "lm_eval.api.model")
 HELP = """\
 r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its model
 
@@ -102,12 +99,17 @@ def _one_line() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, OSError) as error:
         place, trace = "", error.__traceback__
         while trace:
             place, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
-        if place.startswith(("lm_eval._cli", "lm_eval.config", "lm_eval.evaluator")):
-            raise ConfigError(" ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        if place.startswith("datasets"):
+            raise ConfigError(
+                f"--tasks must be tasks whose data is here or can be fetched: {said}"
+            ) from error
+        if place.startswith(OPTIONS_OF):
+            raise ConfigError(said) from error
         raise
 
 

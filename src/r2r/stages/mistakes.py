@@ -54,6 +54,8 @@ def one_line_errors(conf: Path) -> Iterator[None]:
 
 
 def _unknown_key(message: str, conf: Path) -> ConfigError:
+    if twice := re.match(r"Multiple values for ([\w/]+)\.", message):
+        return must_be("command line", f"key=value with +{twice[1]}=... once", "it twice")
     several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'\n", message)
     if several:
         key, values = several.groups()

@@ -12,7 +12,6 @@ of the labels' test split. All answers are artifacts, so that a second run choos
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from r2r.evaluation.figures import problem_scores
 from r2r.records import MANIFEST, read_json
 from r2r.reporting.statistics import Estimate, PairedBootstrap, Scores, ratio
 from r2r.routers.threshold import threshold_at
-from r2r.stages.aims import RECALL, Target, holder, tried
+from r2r.stages.aims import RECALL, Target, holder, tried, with_option
 from r2r.stages.graded import graded, read_samples
 from r2r.stages.screen import explain, say
 from r2r.stages.workbench import Workbench
@@ -85,9 +84,7 @@ def _with(bench: Workbench, point: Point, name: str, value: float) -> Point:
             wanted = "one that was tried on validation labels, for a target to find thresholds"
             raise must_be("router", wanted, bench.router_name)
         return Point(threshold_at(curve, value), point.policy)
-    policy = copy.deepcopy(point.policy)
-    holder(policy, name)[name] = value
-    return Point(point.threshold, policy)
+    return Point(point.threshold, with_option(point.policy, name, value))
 
 
 class _Rank:

@@ -30,7 +30,11 @@ function told(answer, index) {
   const lines = [visible(answer.pieces[index]) + (answer.llm[index] === "1" ? " by the LLM" : " by the SLM")];
   const score = answer.scores?.[index];
   if (score !== undefined && score !== null) lines.push("score " + score.toFixed(3));
-  if (index in answer.drafts) lines.push("the SLM wanted " + visible(answer.drafts[index]));
+  if (index in answer.drafts) {
+    const [draft, ...cut] = answer.drafts[index].split("✂");
+    lines.push("the SLM wanted " + visible(draft));
+    if (cut.length) lines.push("✂ cut behind it " + visible(cut.join("✂")));
+  }
   const others = answer.alternatives[index];
   if (others) lines.push("its choices:", ...others.map(([text, p]) => "  " + (100 * p).toFixed(1).padStart(5) + "%  " + visible(text)));
   return lines.join("\n");
