@@ -66,7 +66,7 @@ def test_what_lm_eval_cannot_do_is_one_line(module, error, told):
     with pytest.raises(ConfigError, match=told), lm_eval_cli._one_line():
         exec("raise error", {"__name__": module, "error": error})
     with pytest.raises(type(error)), lm_eval_cli._one_line():  # a fault stays one
-        exec("raise error", {"__name__": "r2r.engines", "error": error})
+        exec("raise again", {"__name__": "r2r.engines", "again": type(error)("ours")})
 
 
 OURS = ("--tasks", "r2r_nano_math")
