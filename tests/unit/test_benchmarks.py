@@ -355,6 +355,22 @@ def test_without_the_hub_the_local_file_is_named(task, monkeypatch):
         sources.problems(task, "test", {})
 
 
+def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    offline = []
+
+    def load(*arguments, **options):
+        offline.append(constants.HF_HUB_OFFLINE)
+        raise ConnectionError("not in the cache")
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    with pytest.raises(ConfigError, match="from the hub"):
+        sources.problems("math500", "test", {})
+    assert offline == [True] and not constants.HF_HUB_OFFLINE
+
+
 def test_files_of_the_hub_are_read_like_local_ones(tmp_path, monkeypatch):
     made = benchmark_files.write(tmp_path, "livecodebench")["livecodebench"]
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **options: made)

@@ -138,12 +138,20 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         ("+sweep=tradeoff labeler.prompts.limit=0", ["labeler.prompts.limit", "(job 1 of "]),
         ("+sweep=threshold pair=nano,nanno", ["pair must be", "did you mean 'nano'?"]),
         ("-m pair=nano,1", ["pair must be a file in conf/pair, got 1 ", "(job 2 of 2: pair=1)"]),
+        ("+sweep=router hydra.sweeper.n_trials=0", ["hydra.sweeper.n_trials must be at least 1"]),
         ("+sweep=treshold", ["'treshold'; did you mean 'threshold'?"]),
     ],
 )
 def test_every_job_is_checked_before_the_first(tmp_path, arguments, told):
     line = refused(tmp_path, *arguments.split())
     assert all(part in line for part in told), line
+
+
+def test_slurm_without_slurm(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = refused(tmp_path, "-m", "+launcher=slurm", "threshold=0.1,0.3")
+    assert "hydra/launcher must be submitit_local, or submitit_slurm on a machine that" in line
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from r2r.evaluation.graders import BOXED_VERSION, LETTER_VERSION
 from r2r.evaluation.livecode import LIVECODE_VERSION
 from r2r.evaluation.programs import PROGRAMS_VERSION
 from r2r.evaluation.rows import IDS, Row
+from r2r.hub import offline_without_hub
 
 NANO = Path(__file__).parent.parent / "assets" / "nano" / "data"
 Grader = Literal["boxed", "letter", "programs", "livecode", "arena"]
@@ -211,7 +212,8 @@ def _from_hub(source: Source, split: str, key: str) -> Iterable[tuple[str, dict[
         if isinstance(names, str):
             from datasets import load_dataset
 
-            found: Any = load_dataset(source.hub, source.subset, split=names)
+            with offline_without_hub():
+                found: Any = load_dataset(source.hub, source.subset, split=names)
             return ((f"row {number}", row) for number, row in enumerate(found, start=1))
         from huggingface_hub import hf_hub_download
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from r2r.config import PromptsConfig
 from r2r.errors import ConfigError, must_be
+from r2r.hub import offline_without_hub
 from r2r.jsonl import iter_jsonl
 
 
@@ -35,7 +36,8 @@ def _from_hub(config: PromptsConfig) -> list[dict[str, Any]]:
     import datasets
 
     try:
-        found = datasets.load_dataset(str(config.dataset), split=config.split)
+        with offline_without_hub():
+            found = datasets.load_dataset(str(config.dataset), split=config.split)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         wanted = f"a hub dataset with a split {config.split!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from r2r.config import LabelerConfig
 from r2r.errors import ConfigError, must_be
+from r2r.hub import offline_without_hub
 from r2r.labeling.dataset import SPLITS, Labels, ShardWriter, Split, room_on_disk
 from r2r.labeling.finished import tally
 from r2r.labeling.prefill import Reading, entropy, float16
@@ -113,7 +115,8 @@ def _open(path: str) -> dict[Split, Any]:
         if saved:
             found: Any = datasets.load_from_disk(str(here))
         else:
-            found = datasets.load_dataset(str(here) if here.exists() else path, streaming=True)
+            with contextlib.nullcontext() if here.exists() else offline_without_hub():
+                found = datasets.load_dataset(str(here) if here.exists() else path, streaming=True)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         wanted = "a folder of parquet or arrow files, or a dataset on the hub"

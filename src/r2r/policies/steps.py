@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from r2r.errors import must_be
 from r2r.policies.answer import Answer, Drafted
 from r2r.policies.routed import Policy
 from r2r.trace import Step
@@ -15,7 +16,7 @@ class Glimpse(Policy):
     """
 
     def __init__(self, *, entropy: float, ends: str):
-        self.entropy, self.ends = entropy, ends
+        self.entropy, self.ends = entropy, _some(ends)
 
     async def write(self, answer: Answer) -> None:
         while answer.ended is None:
@@ -40,7 +41,7 @@ class SpecReason(Policy):
     version = 2
 
     def __init__(self, *, least: float, ends: str):
-        self.least, self.ends = least, ends
+        self.least, self.ends = least, _some(ends)
 
     async def write(self, answer: Answer) -> None:
         while answer.ended is None:
@@ -51,3 +52,9 @@ class SpecReason(Policy):
                 answer.add(*(Step(token, "slm") for token in drafted.tokens))
             else:
                 await answer.llm.write(until=end, instead=drafted)
+
+
+def _some(ends: str) -> str:
+    if not ends:
+        raise must_be("policy.ends", "a text, such as a line's end", ends)
+    return ends

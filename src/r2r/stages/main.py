@@ -17,6 +17,7 @@ from r2r.errors import ConfigError, must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.stages.compose import STAGES, checked
 from r2r.stages.provenance import provenance
+from r2r.training import AT_BEST_EPOCH
 
 if TYPE_CHECKING:
     from r2r.config import Config
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from r2r.stages.workbench import Workbench
 
 CONFIG = "config.yaml"  # of a run's folder: the first file there
-AT_BEST_EPOCH = ("auroc", "average_precision")  # figures of training that need no threshold
 
 
 @dataclass(slots=True)

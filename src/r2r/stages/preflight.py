@@ -43,6 +43,8 @@ def check(bench: Workbench, *, machine: bool = True) -> None:
     check_policy(config, bench.policy, bench.oracle)
     if config.target is not None:
         check_target(config, bench.asks_router)
+    if config.objective:
+        _check_objective(bench)
     check_rule(config)
     if "label" in config.stages and not config.labeler.labels:
         check_paths(bench)
@@ -90,6 +92,23 @@ def preflight(bench: Workbench) -> None:
         _ = bench.threshold  # the router is there, fits the SLM, and has a threshold
     if bench.learned and missing:
         _ = bench.described_judge  # it is there, and of this pair
+
+
+def _check_objective(bench: Workbench) -> None:
+    """Every figure that a sweep is to optimise is one that this run's stages make."""
+    from r2r.reporting.compare import FIGURES
+    from r2r.stages.evaluate import systems
+    from r2r.training import AT_BEST_EPOCH
+
+    stages = bench.config.stages
+    scored = systems(bench) if "report" in stages else []
+    known = [
+        f"val/{name}" for name in ("loss", *AT_BEST_EPOCH) if "train" in stages and bench.learns
+    ]
+    known += [f"{system}/{name}" for system in scored for name in FIGURES]
+    for name in bench.config.objective:
+        if name not in known:
+            raise must_be("objective", "figures of this run", name, known)
 
 
 def _try_router(router: dict[str, Any]) -> None:

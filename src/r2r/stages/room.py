@@ -6,10 +6,10 @@ import os
 
 from r2r.config import Config, ModelConfig
 from r2r.errors import ConfigError
+from r2r.hub import hub_answers
 from r2r.pairs import locate
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-HUB_S = 3.0  # for the hub to answer
 PLAN = "docs/gpus.md has the arrangements; stages=[plan] tells hours and money"
 
 
@@ -92,7 +92,7 @@ def _check_hub(config: Config) -> None:
     models = {"pair.slm": pair.slm, "pair.llm": pair.llm}
     models |= {f"pair.middle.{name}": model for name, model in pair.middle.items()}
     away = [key for key, model in models.items() if not _at_hand(model, key)]
-    if not away or _hub_answers():
+    if not away or hub_answers():
         return
     declared = needs(config)
     raise ConfigError(
@@ -111,16 +111,3 @@ def _at_hand(model: ModelConfig, key: str) -> bool:
 
     found = try_to_load_from_cache(source.where, "config.json", revision=source.revision)
     return isinstance(found, str)
-
-
-def _hub_answers() -> bool:
-    import httpx
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        httpx.head(constants.ENDPOINT, timeout=HUB_S)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError):
-        return False
-    return True

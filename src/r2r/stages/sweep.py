@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, flag_override
 
-from r2r.errors import ConfigError
+from r2r.errors import ConfigError, must_be
 from r2r.stages.compose import CONF, checked
 from r2r.stages.mistakes import one_line_errors, options_are_words
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 GRID = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # jobs run in this process
 
 
@@ -65,6 +67,12 @@ def check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     that cannot be run, naming its overrides."""
     from r2r.stages.preflight import check
     from r2r.stages.workbench import Workbench
+
+    if (many := total(config, jobs)) < 1:
+        raise must_be("hydra.sweeper.n_trials", "at least 1", many)
+    if config.hydra.launcher._target_ == SLURM and not shutil.which("srun"):
+        wanted = "submitit_local, or submitit_slurm on a machine that has srun"
+        raise must_be("hydra/launcher", wanted, "submitit_slurm without it")
 
     loader = GlobalHydra.instance().config_loader()
     here = config.hydra.launcher._target_ == HERE

@@ -3,6 +3,8 @@
 TRAINING_VERSION = 1  # data, module, fit: the weights that labels lead to
 CALIBRATION_VERSION = 3  # calibrate, replay: thresholds, and what each does to the labels
 
+AT_BEST_EPOCH = ("auroc", "average_precision")  # figures of validation that need no threshold
+
 # Divergent validation tokens from which on a recall is chosen by: of 50, 95 % are 48, whose 95 %
 # (Clopper-Pearson) interval goes from 86 to 99.5 %, and below that one outlier sets the threshold.
 FEW = 50
