@@ -167,7 +167,8 @@ def test_plot_follows_the_accounting(run):
 
 
 def test_plots_against_forwards_and_time_show_who_has_them(run):
-    worked = {"slm": 0.0, "llm": 1.0, "routed": 0.182}
+    worked = {"slm": 0.0, "llm": 1.0, "routed": 0.182, "mid": 1.0}
+    run.results["systems"]["mid"] = system(0.7, 1.0, 0.4e-3)  # what it counts as, never the LLM's
     for name, forwards in worked.items():
         run.results["systems"][name]["llm_forwards_per_token"] = forwards
     run.results["systems"]["entropy"]["tokens_per_s"] = None
@@ -190,10 +191,15 @@ def test_operating_points_of_a_policy_are_one_line(run):
             manifest={"overrides": [f"+point={name}"]},
         )  # fmt: skip
 
-    runs = [at("low"), at("high")]
+    runs = [at("low"), at("high"), at("only")]
     runs[1].results["systems"]["routed"]["avg_params_b"] = 0.3e-3
+    runs[2].results.update(policy="lossy", threshold=None)
+    for made, share in zip(runs, (0.2, 0.3, 0.4), strict=True):
+        made.results["systems"]["query_knn"] = system(0.6 + share, share, 0.4e-3)
     (axes,) = pareto_figure(points(runs)).axes
-    assert {"low", "high"} < {text.get_text() for text in axes.texts}
+    texts = [text.get_text() for text in axes.texts]
+    assert {"low", "high"} < set(texts) and texts.count("query_knn") == 1
+    assert not any("point=" in text for text in texts)
     _, labels = axes.get_legend_handles_labels()
     assert labels.count("mlp") == 1 and not any("point=" in label for label in labels)
 

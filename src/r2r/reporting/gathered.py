@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2r.reporting.controls import RANDOM, at_random
-from r2r.reporting.runs import routed_by, what_differs
+from r2r.reporting.runs import is_middle, routed_by, what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
 from r2r.reporting.tables import accuracy, params, shown, speed
 from r2r.reporting.timed import together
@@ -162,9 +162,8 @@ def claims(rows: Sequence[Row], claimed: Iterable[Sequence[str]], seed: int) -> 
 
 
 def _named(rows: Iterable[Row], name: str) -> list[Row]:
-    alone = ("slm", "llm", "routed")
     if name == "middle":
-        return [r for r in rows if r.system not in alone and not r.system.startswith("query_")]
+        return [row for row in rows if is_middle(row.system)]
     return [row for row in rows if name in (row.name, row.policy, row.system, *row.points)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from r2r.reporting.runs import Point
+from r2r.reporting.runs import Point, is_middle
 from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, legend_below, looks
 from r2r.reporting.tables import params, shown
 
@@ -97,6 +98,8 @@ def pareto_figure(
     its series.
     """
     axis = _axis(points, accounting)
+    if accounting == "forwards":  # a model between the two is never the LLM
+        points = [p for p in points if not is_middle(p.system)]
     at = {id(p): x * axis.scale for p in points if (x := axis.of(p.figures)) is not None}
     points = [p for p in points if id(p) in at]
     made, (axes,) = figure(height=4.0)
@@ -113,8 +116,11 @@ def pareto_figure(
         here = [_spot(p, at[id(p)], axis, color) for p in group]
         if crowded and routed:
             here = [replace(spot, label="") for spot in here]
+        elif not routed and len(here) > 1:  # a line too, named once
+            first = replace(here[0], label=here[0].label.partition("\n")[0])
+            here = [first, *(replace(spot, label="") for spot in here[1:])]
         errors = np.array([[s.y - s.low for s in here], [s.high - s.y for s in here]])
-        label = BOUNDS.get(name, name if len(here) > 1 else group[0].label)
+        label = BOUNDS.get(name, name if len(here) > 1 else POINT.sub("", group[0].label))
         drawn = axes.errorbar(
             [s.x for s in here], [s.y for s in here], errors, color=color, marker=marker, ms=6,
             capsize=2.5, lw=1.2, elinewidth=1, ls=":" if name in BOUNDS else "-", zorder=3,
@@ -150,7 +156,8 @@ def pareto_figure(
 def _spot(point: Point, x: float, axis: Axis, color: str) -> Spot:
     low, high = point.interval
     routed = point.system == "routed"
-    label = _threshold(point) if routed else f"{shown(point.label)}\n{axis.text(x / axis.scale)}"
+    named = shown(POINT.sub("", point.label))
+    label = _threshold(point) if routed else f"{named}\n{axis.text(x / axis.scale)}"
     return Spot(label, x, 100 * point.figures["accuracy"], 100 * low, 100 * high, color)
 
 
@@ -176,13 +183,22 @@ def unit_of(billions: float) -> tuple[str, float]:
     return "K", 1e6
 
 
+def spaced(corners: np.ndarray, each: float = 8.0) -> np.ndarray:
+    """Points [n, 2] of a line through ``corners`` [m, 2], at most ``each`` pixels apart."""
+    parts = [
+        np.linspace(one, other, 2 + int(np.hypot(*(other - one)) / each))
+        for one, other in pairwise(corners)
+    ]
+    return np.concatenate(parts) if parts else corners
+
+
 def place_labels(axes: Axes, spots: Sequence[Spot]) -> None:
     """Put each label beside its point, where it covers least of what is drawn already."""
     pixel = axes.figure.dpi / 72
     taken = []
     for line in axes.get_lines():
-        if line.get_label() == CHORD:
-            drawn = axes.transData.transform(line.get_xydata())
+        if line.get_linestyle() != "None":  # else the ends of intervals
+            drawn = spaced(axes.transData.transform(line.get_xydata()))
             taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in drawn]
     for bars in axes.containers:
         interval: Any = bars

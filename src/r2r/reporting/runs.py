@@ -95,6 +95,11 @@ def routed_name(router: str, threshold: float | None) -> str:
     return f"{router} @ {threshold:.3g}"
 
 
+def is_middle(system: str) -> bool:
+    """Whether it is a model between SLM and LLM, run alone."""
+    return system not in ("slm", "llm", "routed") and not system.startswith("query_")
+
+
 def routed_by(results: Mapping[str, Any]) -> str:
     """What the routed system of ``results.json`` is called: its router under the paper's policy,
     else the policy, with the router where it asks one."""

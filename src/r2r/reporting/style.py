@@ -57,10 +57,12 @@ def legend_below(made: Figure, axes: Axes | None = None) -> None:
         for handle, label in zip(handles, labels, strict=True)
     }
     if named:
-        made.legend(
+        legend = made.legend(
             named.values(), named.keys(), loc="outside lower center", frameon=False, fontsize=8,
             ncols=2,
         )  # fmt: skip
+        if legend.get_window_extent().width > made.bbox.width:
+            legend.set_ncols(1)
 
 
 def save(made: Figure, folder: Path, name: str) -> None:
