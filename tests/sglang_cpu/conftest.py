@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -97,6 +98,21 @@ class Nano:
             device="cpu", dtype="float32", max_prefill_tokens=256, routing=given | routing,
             extra={"enable_streaming_session": True},
         )  # fmt: skip
+
+
+def same_labels(one, other):
+    """Two labellings, each of one shard: what engines compute in another order is nearly equal."""
+    counts = [json.loads((f / "manifest.json").read_text())["counts"] for f in (one, other)]
+    assert counts[0] == counts[1]
+    (shard,), (same,) = ([*folder.glob("shard-*")] for folder in (one, other))
+    names = sorted(path.name for path in shard.glob("*.npy"))
+    assert names == sorted(path.name for path in same.glob("*.npy")) and len(names) > 5
+    for name in names:
+        column, twin = np.load(shard / name), np.load(same / name)
+        if column.dtype == np.float16:
+            assert np.allclose(column.astype(float), twin.astype(float), rtol=2e-3, atol=1e-3)
+        elif "indices" not in name:  # whose order among equals is not fixed
+            assert (column == twin).all(), name
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from conftest import PYTHON, ROOT, START_S
+from conftest import PYTHON, ROOT, START_S, same_labels
 from job import kept
 
 from r2r.errors import EngineFailed
@@ -152,9 +152,23 @@ def test_a_job_starts_its_servers_and_ends_them(nano, servers, tmp_path):
         assert processes(mark) == [], end.name
 
 
-def test_speculative_decoding_is_refused_on_a_cpu(servers, tmp_path):
-    refused = job(tmp_path, "engine=sglang", "policy=speculative",
-                  f"engine.sglang.python={PYTHON}")  # fmt: skip
-    _, err = refused.communicate(timeout=120)
-    assert refused.returncode == 2
-    assert err.startswith("error: engine.device must be cuda for SGLang's speculative decoding")
+def test_labels_along_routed_answers_equal_torchs(nano, servers, tmp_path):
+    asked = ["stages=[label]", "labeler.prompts.limit=12", "labeler.paths.routed=0.5",
+             f"labeler.paths.router={nano.folder}", "labeler.paths.threshold=0.45"]  # fmt: skip
+    own = ["engine=sglang", f"engine.sglang.python={PYTHON}", f"engine.sglang.start_s={START_S}"]
+    made = []
+    for name, engine in (("torch", []), ("sglang", own)):
+        finished(job(tmp_path / name, *asked, *engine))
+        made += (tmp_path / name / "artifacts" / "labels").iterdir()
+    same_labels(*made)
+
+
+def test_exact_speculation_of_a_job_is_torchs(servers, tmp_path):
+    slm, llm = servers
+    remote = ["engine=sglang_remote", f"engine.sglang.slm.url={slm.url}",
+              f"engine.sglang.llm.url={llm.url}"]  # fmt: skip
+    asked = ["policy=speculative", "threshold=auto"]
+    finished(job(tmp_path / "torch", *asked))
+    finished(job(tmp_path / "sglang", *asked, *remote))
+    assert results(tmp_path / "sglang") == results(tmp_path / "torch")
+    assert 0 < results(tmp_path / "torch")[0]["llm_forwards_per_token"] < 1

@@ -2,11 +2,10 @@
 
 import asyncio
 import copy
-import json
 
-import numpy as np
 import pytest
 import torch
+from conftest import same_labels
 from reference import routed as slow
 
 from r2r.engines.base import Request
@@ -89,7 +88,6 @@ def test_delayed_batching_changes_no_token(nano, servers, delay):
 
 
 def test_labels_equal_torchs(nano, servers, tmp_path):
-    made = {}
     for name in ("torch", "sglang"):
         bench = Workbench(compose(["labeler.prompts.limit=12"])[0], "mlp")
         engines = {"slm": nano.torch_engine("slm"), "llm": nano.torch_engine("llm")}
@@ -97,17 +95,7 @@ def test_labels_equal_torchs(nano, servers, tmp_path):
             engines = {n: nano.sglang_engine(n, s) for s, n in zip(servers, engines, strict=True)}
         bench.engine = lambda name, idle=0, engines=engines: engines[name]
         _label(bench, tmp_path / name)
-        (shard,) = (tmp_path / name).glob("shard-*")
-        made[name] = {path.name: np.load(path) for path in sorted(shard.glob("*.npy"))}
-        made[name]["counts"] = json.loads((tmp_path / name / "manifest.json").read_text())["counts"]
-    assert made["torch"].keys() == made["sglang"].keys() and len(made["torch"]) > 5
-    assert made["torch"].pop("counts") == made["sglang"].pop("counts")
-    for name, column in made["torch"].items():
-        other = made["sglang"][name]
-        if column.dtype == np.float16:
-            assert np.allclose(column.astype(float), other.astype(float), rtol=2e-3, atol=1e-3)
-        elif "indices" not in name:  # whose order among equals is not fixed
-            assert (column == other).all(), name
+    same_labels(tmp_path / "torch", tmp_path / "sglang")
 
 
 def test_a_server_of_another_job_is_refused(nano, servers):

@@ -8,22 +8,32 @@ import pytest
 from disturbed import every_second_cancelled
 
 from r2r.policies.build import build_policy
+from r2r.routers.build import build_router
 from r2r.stages.compose import compose
 
 OPTIONS = {
     "r2r": ["policy=r2r"],
     "check": ["policy=check", "policy.every=6"],
+    "learned": ["policy=check", "policy/accept=learned", "policy.every=6"],
+    "speculative": ["policy=speculative", "policy.draft_tokens=4"],
     "lossy": ["policy=lossy", "policy.draft_tokens=4"],
     "r_stitch": ["policy=r_stitch"],
     "glimpse": ["policy=glimpse"],
     "spec_reason": ["policy=spec_reason"],
 }
+BOUND = 0.15  # the median of that network's scores
 ROUTER = 0.45  # where a router of arbitrary weights fires for some tokens
 
 
 @pytest.fixture(params=OPTIONS)
-def policy(request):
-    return build_policy(compose(OPTIONS[request.param])[0].policy)
+def policy(request, nano):
+    made = build_policy(compose(OPTIONS[request.param])[0].policy)
+    if request.param == "learned":  # arbitrary weights, and a bound among their scores
+        shape = {"hidden_size": nano.llm.config.hidden_size, "vocab_size": 512}
+        network = build_router(made.accept.scorer, **shape, token_embeddings=None, seed=0)
+        made.accept.attach(network.eval())
+        made.accept.bound = BOUND
+    return made
 
 
 def on_torch(nano, policy, **options):

@@ -17,8 +17,10 @@ from r2r.engines.sglang.fleet import Fleet
 from r2r.engines.sglang.server import Server, command, free_port
 from r2r.errors import ConfigError, EngineFailed
 from r2r.pairs import Source
+from r2r.policies.build import build_policy
 from r2r.stages.compose import compose
-from r2r.stages.preflight import preflight
+from r2r.stages.preflight import check, preflight
+from r2r.stages.sharing import drafts_in_server
 from r2r.stages.workbench import Workbench
 from r2r.throughput import Forward
 
@@ -322,13 +324,34 @@ def test_a_server_whose_port_is_anothers_is_told_of_when_it_ends(tmp_path, monke
             asyncio.run(asyncio.wait_for(server.ready(), 60))
 
 
+@pytest.mark.parametrize(
+    "overrides, drafts",
+    [
+        (["engine=sglang_one_gpu"], 4),
+        (["engine=sglang_one_gpu", "benchmark.temperature=0.6"], None),
+        (["engine=sglang_one_gpu", "policy=lossy"], None),
+        (["engine=sglang"], None),  # on a CPU
+        (["engine=sglang_remote", "engine.device=cuda"], None),  # nobody knows how it was started
+        (["engine=torch"], None),
+    ],
+)
+def test_sglangs_own_speculation_is_used_where_it_does_what_the_policy_says(overrides, drafts):
+    config = compose(["policy=speculative", *overrides])[0]
+    assert drafts_in_server(config, build_policy(config.policy)) == drafts
+
+
+def test_sglangs_own_speculation_tells_no_target_its_drafts():
+    asked = ["policy=speculative", "target=quality:0.98"]
+    with pytest.raises(ConfigError, match="target must be null with SGLang's own speculative"):
+        check(Workbench(*compose(["engine=sglang_one_gpu", *asked])), machine=False)
+    check(Workbench(*compose(["engine=sglang", *asked])), machine=False)
+
+
 def test_mistakes_are_told_before_anything_starts():
     def start(*overrides):
         preflight(Workbench(compose(list(overrides))[0], "mlp"))
 
     with pytest.raises(ConfigError, match=r"engine\.sglang\.python must be a Python with sglang"):
         start("engine=sglang", "engine.sglang.python=/bin/true")
-    with pytest.raises(ConfigError, match="must be cuda for SGLang's speculative decoding"):
-        start("engine=sglang", "policy=speculative")
     with pytest.raises(ConfigError, match=r"engine\.sglang\.delay_ms must be at least 0"):
         compose(["engine=sglang", "engine.sglang.delay_ms=-1"])

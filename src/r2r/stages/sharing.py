@@ -14,21 +14,16 @@ from r2r.policies.speculative import Speculative
 
 def check_policy(config: Config, policy: Policy, oracle: bool) -> None:
     """Raises ConfigError where the policy cannot be run exactly as the config has it."""
-    engine, name = config.engine, config.policy["name"]
+    name = config.policy["name"]
     if oracle and not isinstance(policy, R2R):
         raise must_be("policy", "r2r with router=oracle, which is a policy of its own", name)
     if config.hold_share is not None:
         _check_held(config, policy.routes and not oracle)
     if not policy.routes and "serve" in config.stages:
         raise must_be("policy", "one that asks a router, to be served", name)
-    if "evaluate" not in config.stages or "routed" not in config.systems:
-        return
-    if drafts_in_server(config, policy) is not None:
-        if engine.name == "sglang" and engine.device == "cpu":
-            raise must_be("engine.device", "cuda for SGLang's speculative decoding", "cpu")
-        if config.benchmark.temperature:
-            wanted = "0 for SGLang's speculative decoding"
-            raise must_be("benchmark.temperature", wanted, config.benchmark.temperature)
+    if config.target is not None and drafts_in_server(config, policy) is not None:
+        wanted = "null with SGLang's own speculative decoding, which does not tell its drafts"
+        raise must_be("target", wanted, config.target)
 
 
 def _check_held(config: Config, asks_router: bool) -> None:
@@ -50,8 +45,11 @@ def held(config: Config) -> dict[str, Any]:
 
 
 def drafts_in_server(config: Config, policy: Policy) -> int | None:
-    """How many tokens SGLang's own speculative decoding drafts, where it does what ``policy`` says;
-    else None."""
-    if config.engine.sglang is None or not isinstance(policy, Speculative):
+    """How many tokens SGLang's own speculative decoding drafts, where it does what ``policy`` says:
+    on a GPU, greedily, in servers that the run starts. Else None, and ``policy`` does it itself.
+    """
+    engine = config.engine
+    own = engine.name == "sglang" and engine.device != "cpu" and not config.benchmark.temperature
+    if not own or not isinstance(policy, Speculative):
         return None
     return policy.draft_tokens if isinstance(policy.accept, Exact) else None
