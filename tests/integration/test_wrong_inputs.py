@@ -181,6 +181,7 @@ def test_a_pair_that_does_not_fit_is_refused_before_any_download(
     assert "for each text of 32,768 tokens; this machine has 20 GB. Use GPUs" in line
     line = refused(tmp_path / "outputs", f"pair={pair}", "engine.device=cuda:9", "trainer=gpu")
     assert "'cuda:9'" in line and weights in line and "docs/gpus.md" in line
+    assert "; engine.device=cpu has 20 GB (for pair=" in line  # and is no way out
     assert half_written(tmp_path / "outputs") == []
 
 

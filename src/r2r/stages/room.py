@@ -57,8 +57,7 @@ def _memory_gb(config: Config) -> tuple[float, str]:
     """Of the device, or for servers of all GPUs together."""
     engine = config.engine
     if engine.device == "cpu":
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return total / 1e9, "this machine"
+        return _host_gb(), "this machine"
     import torch
 
     every = range(torch.cuda.device_count())
@@ -66,6 +65,10 @@ def _memory_gb(config: Config) -> tuple[float, str]:
     used = every if engine.sglang else [index]
     total = sum(torch.cuda.get_device_properties(i).total_memory for i in used)
     return total / 1e9, f"{len(used)} GPU(s)" if engine.sglang else engine.device
+
+
+def _host_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
 def _check_device(config: Config) -> None:
@@ -79,11 +82,13 @@ def _check_device(config: Config) -> None:
 
     found = torch.cuda.device_count()
     if int(index or 0) >= found:
-        declared = needs(config)
+        declared, host = needs(config), _host_gb()
+        fits = sum(_declared(config) or (0.0,)) <= host
+        advice = "use engine.device=cpu" if fits else f"engine.device=cpu has {host:.0f} GB"
         pair = f" (for pair={config.pair.name}, {declared}: {PLAN})" if declared else ""
         raise ConfigError(
             f"engine.device must be a device of this machine, got {device!r} with {found} GPUs"
-            f" here; use engine.device=cpu{pair}"
+            f" here; {advice}{pair}"
         )
 
 
