@@ -182,6 +182,13 @@ def test_the_next_command_runs_where_it_is_printed(monkeypatch, tmp_path):
                      "stages=[trace]"]  # fmt: skip
 
 
+def test_the_sweep_after_a_trace_shows_no_problem():
+    given = ["stages=[trace]", "trace.problem=3"]
+    config, _ = compose(given)
+    words = shlex.split(str(next_command(config, given, True)))
+    assert "+sweep=threshold" in words and not any(word.startswith("trace") for word in words)
+
+
 @pytest.mark.slow
 def test_from_next_command_to_next_command(tmp_path):
     """From labels alone to the last one, each as it was printed."""

@@ -48,7 +48,8 @@ def next_command(config: Config, given: Sequence[str], asks_router: bool) -> str
     elif "trace" not in done and config.trace.system in config.systems:
         more = ["stages=[trace]"]
     elif asks_router:
-        more, left_out = ["+sweep=threshold"], left_out | {"threshold", "run"}
+        more = ["+sweep=threshold"]
+        left_out |= {"threshold", "run", "trace.problem", "trace.system"}
     else:
         return None
     kept = [part for part in given if part.lstrip("+~").partition("=")[0] not in left_out]
