@@ -84,6 +84,15 @@ def test_labels_from_ray_are_the_serial_ones_whoever_is_killed(alone, tmp_path):
     same_files(labels(tmp_path), labels(alone))
 
 
+def test_labels_along_routed_answers_are_the_serial_ones(alone, tmp_path):
+    pytest.importorskip("ray")
+    (router,) = (alone / "artifacts" / "router").iterdir()
+    asked = ["stages=[label]", "labeler.paths.routed=0.5", f"labeler.paths.router={router}"]
+    run(tmp_path / "serial", *asked)
+    run(tmp_path / "ray", *asked, "labeler.executor=ray", "labeler.ray.workers=2")
+    same_files(labels(tmp_path / "ray"), labels(tmp_path / "serial"))
+
+
 def curves(outputs: Path) -> list[dict[str, float]]:
     """What training logged, a row for each epoch."""
     (path,) = outputs.glob("artifacts/router/*/metrics.csv")
