@@ -100,9 +100,10 @@ def test_without_a_replay_only_the_bound_is_told(capsys):
 
 def test_the_fastest_point_is_no_less_accurate_than_the_best():
     points = [
-        Operating("policy=r2r, threshold=0.1", 0.90, 0.01, Turns.routed(0.3)),
-        Operating("policy=r2r, threshold=0.3", 0.89, 0.01, Turns.routed(0.1)),
-        Operating("policy=r2r, threshold=0.9", 0.60, 0.01, Turns.routed(0.01)),
+        Operating("policy=r2r, threshold=0.1", 0.90, 0.01, Turns.routed(0.3), 540),
+        Operating("policy=r2r, threshold=0.3", 0.89, 0.01, Turns.routed(0.1), 540),
+        Operating("policy=r2r, threshold=0.9", 0.60, 0.01, Turns.routed(0.01), 540),
+        Operating("policy=r2r, threshold=0.95", 1.0, 0.0, Turns.routed(0.01), 6),
     ]
     chosen = fastest(FAST, points, 4)
     assert chosen and chosen[0].overrides == "policy=r2r, threshold=0.3"
@@ -112,7 +113,7 @@ def test_the_fastest_point_is_no_less_accurate_than_the_best():
 def test_points_are_those_of_the_pairs_own_evaluations(tmp_path):
     def put(name, pair, **more):
         system = {"policy": {"_target_": "r2r.policies.check.Check"}, "threshold": 0.25}
-        about = {"metrics": {"accuracy": 0.9, "accuracy_stderr": 0.1},
+        about = {"metrics": {"accuracy": 0.9, "accuracy_stderr": 0.1, "n": 9},
                  "made": {"pair": pair, "decides": {"system": system}}}  # fmt: skip
         folder = tmp_path / "evaluation" / name
         folder.mkdir(parents=True)

@@ -52,12 +52,13 @@ class Forecast:
 @dataclass(frozen=True, slots=True)
 class Operating:
     """A policy at a threshold, as an evaluation has found it: what to type for it, its accuracy
-    with the standard error, and how it takes turns."""
+    with the standard error, how it takes turns, and on how many problems."""
 
     overrides: str
     accuracy: float
     stderr: float
     turns: Turns
+    problems: int
 
 
 def measure(bench: Workbench, generator: Routed, requests: int, work: Work | None = None) -> Timed:
@@ -128,7 +129,7 @@ def operating_points(artifacts: Path, pair: str) -> list[Operating]:
         if made.get("pair") == pair and turns:
             metrics, at = about["metrics"], _overrides(made["decides"]["system"])
             accuracy, stderr = metrics["accuracy"], metrics["accuracy_stderr"]
-            found.append(Operating(at, accuracy, stderr, Turns(**turns)))
+            found.append(Operating(at, accuracy, stderr, Turns(**turns), metrics["n"]))
     return found
 
 
@@ -143,10 +144,13 @@ def fastest(
     timed: Timed, points: Iterable[Operating], requests: int
 ) -> tuple[Operating, float] | None:
     """The operating point of the highest expected tokens per second among those whose accuracy is
-    not told from the best one's (by its standard error); None without any."""
+    not told from the best one's (by its standard error); None without any. Only those of the most
+    problems are compared: a quick look at six says nothing beside 540."""
     known = list(points)
     if not known:
         return None
+    most = max(point.problems for point in known)
+    known = [point for point in known if point.problems == most]
     best = max(known, key=lambda point: point.accuracy)
     enough = best.accuracy - Z * best.stderr
     good = [(p, timed.rate(p.turns, requests)) for p in known if p.accuracy >= enough]
@@ -203,7 +207,8 @@ def tell_fastest(timed: Timed, artifacts: Path, pair: str, requests: int) -> Non
     if quickest := fastest(timed, points, requests):
         point, rate = quickest
         say("forecast", f"of {len(points)} operating points, the fastest that is as accurate:")
-        say("", f"{point.overrides}: {rate:,.0f} tokens/s, accuracy {100 * point.accuracy:.1f}%")
+        on = f"accuracy {100 * point.accuracy:.1f}% on {point.problems:,} problems"
+        say("", f"{point.overrides}: {rate:,.0f} tokens/s, {on}")
 
 
 def foretell(
