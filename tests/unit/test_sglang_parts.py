@@ -124,13 +124,15 @@ def test_an_answer_that_is_to_ignore_its_end_goes_on_behind_it():
 
 
 @pytest.mark.parametrize(("bad", "why"), [(503, "HTTP 503 no room"), ("silence", "Timeout")])
-def test_a_server_that_only_fails_is_one_error_in_bounded_time(bad, why):
+def test_a_server_that_only_fails_is_said_once_and_is_one_error_in_bounded_time(bad, why, caplog):
     def work(engine):
         return asyncio.wait_for(engine.decode(Request([1], [], 20)), 5)
 
     with pytest.raises(EngineFailed, match=why) as error:
         with_fake(Fake(*[bad] * 50), work, Patience(silence=0.2, down=0.5))
     assert "\n" not in str(error.value)
+    (said,) = caplog.messages
+    assert why in said and "asked again for 0.5 s (engine.sglang.down_s)" in said
 
 
 def test_a_request_that_has_to_wait_in_a_healthy_server_waits():

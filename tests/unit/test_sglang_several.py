@@ -13,7 +13,7 @@ from r2r.engines.sglang.client import Client, Patience
 from r2r.engines.sglang.delay import Delay
 from r2r.engines.sglang.engine import SGLangEngine
 from r2r.engines.sglang.fleet import Fleet
-from r2r.engines.sglang.server import Server
+from r2r.engines.sglang.server import Server, free_port
 from r2r.engines.sglang.turns import BLOCK, SLACK, Turns
 from r2r.errors import ConfigError, EngineFailed
 from r2r.stages.compose import compose
@@ -218,6 +218,25 @@ def test_every_server_must_be_there_at_the_start():
             await engine.ready()
 
     drill(work, count=2)
+
+
+def test_every_address_without_a_server_is_said_at_once_with_what_to_start(tmp_path, caplog):
+    urls = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+    slm, llm = f"engine.sglang.slm.url=[{urls[0]},{urls[1]}]", f"engine.sglang.llm.url={urls[2]}"
+    config, _ = compose(["engine=sglang_remote", slm, llm, "engine.sglang.down_s=0.2"])
+    fleet = Fleet(config.engine, dtype="float32", logs=tmp_path)
+    for place in ("slm", "llm"):
+        fleet.engine(place, None, eos_ids=frozenset({EOS}), tokens=9, route_id=ROUTE)
+    assert str(fleet) == ", ".join(urls)
+    how = r"Connection refused; docs/sglang.md says how to start it"
+    with pytest.raises(EngineFailed, match=rf"did not answer within 0.2 s: {how}"):
+        fleet.ready()
+    places = ("slm", "slm", "llm")
+    assert {record.getMessage() for record in caplog.records} == {
+        f"engine.sglang.{place}.url (SGLang at {url}) does not answer: Connection refused; asked"
+        " again for 0.2 s (engine.sglang.down_s); docs/sglang.md says how to start it"
+        for place, url in zip(places, urls, strict=True)
+    }
 
 
 def remote(tmp_path, *overrides):

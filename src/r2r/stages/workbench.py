@@ -94,8 +94,8 @@ class Workbench:
 
     def ready(self) -> None:
         """Wait until the engines asked for can be used; outside of any event loop."""
-        if self.fleet:
-            say("engine", f"SGLang: {', '.join(self.fleet.servers) or 'remote'}")
+        if self.fleet and self.fleet.waiting:
+            say("engine", f"SGLang: {self.fleet}")
             self.fleet.ready()
 
     def close(self) -> None:

@@ -15,14 +15,13 @@ from typing import Any
 
 import aiohttp
 
-from r2r.engines.sglang.server import Server
+from r2r.engines.sglang.server import FAILURES, Server, told
 from r2r.engines.sglang.sessions import IDLE_S, Held, Sessions, room
 from r2r.engines.sglang.turns import Turns
 from r2r.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 CONNECT_S = 10.0
-FAILURES = (aiohttp.ClientError, TimeoutError, ConnectionError)
 PAUSES_S = (0.1, 2.0)  # before another attempt: the first time, at most
 UNUSED_S = 2.0  # for a connection to be kept; SGLang's servers end one after 5
 FAREWELL_S = 5.0  # for a server to hear what it may drop
@@ -117,7 +116,7 @@ class Client:
                 server.check()
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() + pause > failing_since + self.patience.down:
-                    raise EngineFailed(f"{server}: {_told(error)}") from error
+                    raise EngineFailed(f"{server}: {told(error)}") from error
                 if not only and self._others(number, error):
                     continue
                 await asyncio.sleep(pause)
@@ -137,7 +136,7 @@ class Client:
             async with await asyncio.wait_for(asked, self.patience.silence) as reply:
                 found = room(await reply.json()) if reply.ok else f"HTTP {reply.status}"
         except FAILURES as error:
-            raise EngineFailed(f"{server}: {_told(error)}") from error
+            raise EngineFailed(f"{server}: {told(error)}") from error
         if isinstance(found, str):
             self._without(number, found)
         else:
@@ -200,9 +199,11 @@ class Client:
     def _others(self, number: int, error: Exception) -> bool:
         """Leave a server out that has failed; whether there are others to go on at."""
         if len(self.servers) == 1:
+            down = f"asked again for {self.patience.down:g} s (engine.sglang.down_s)"
+            _warn_once(f"{self}: {told(error)}; {down}")
             return False
         if number not in self.down:
-            log.warning("%s is left out: %s", self.servers[number], _told(error))
+            log.warning("%s is left out: %s", self.servers[number], told(error))
             loop = asyncio.get_running_loop()
             self.down[number] = loop.create_task(self._until_well(number))
         return len(self.down) < len(self.servers)

@@ -41,6 +41,11 @@ class Fleet:
         self.waiting: list[SGLangEngine] = []
         self.version: str | None = None  # of SGLang, where ``check`` has found one
 
+    def __str__(self) -> str:
+        """Its servers by place; those that run already by address."""
+        urls = [server.url for engine in self.waiting for server in engine.client.servers]
+        return ", ".join(self.servers or dict.fromkeys(urls))
+
     def engine(
         self,
         place: str,
@@ -99,6 +104,8 @@ class Fleet:
         """
 
         async def every() -> None:
+            servers = {server for engine in self.waiting for server in engine.client.servers}
+            await asyncio.gather(*(server.ready() for server in servers))  # each silent one says so
             for engine in self.waiting:  # in turn: each times its server
                 await engine.ready()
 

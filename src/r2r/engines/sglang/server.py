@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import random
 import shlex
@@ -23,11 +24,14 @@ from r2r.config import ServerConfig
 from r2r.errors import EngineFailed
 from r2r.pairs import Source
 
+log = logging.getLogger(__name__)
+FAILURES = (aiohttp.ClientError, TimeoutError, ConnectionError)
 POLL_S = 0.5
 ANSWER_S = 5.0  # for one answer of a server that is up
 STOP_S = 10.0  # for a server to end by itself
 PR_SET_PDEATHSIG = 1
 IN_USE = "address already in use"
+START_IT = "; docs/sglang.md says how to start it"
 # Below what the kernel gives to those who ask for any port, and SGLang's own choice (22000 up).
 PORTS = range(10000, 22000)
 KERNELS = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -82,19 +86,26 @@ class Server:
         if self.after is not None:
             await self.after.ready()
         self.start()
-        until = time.monotonic() + self.patience
+        until, silent = time.monotonic() + self.patience, ""
         # Its port may be another's that says nothing: the process is looked at in between.
         timeout = aiohttp.ClientTimeout(total=min(self.patience, ANSWER_S))
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+                try:
                     async with session.get(f"{self.url}/model_info") as reply:
                         if reply.ok:
                             return
+                        why = f"HTTP {reply.status}"
+                except FAILURES as error:
+                    why = told(error)
                 self.check()
                 if time.monotonic() > until:
                     line = f"{self} did not answer within {self.patience:g} s"
-                    raise EngineFailed(line + self._where())
+                    raise EngineFailed(line + (self._where() or f": {why}{START_IT}"))
+                if self.log is None and not silent:  # it may still be loading its model
+                    patience = f"asked again for {self.patience:g} s (engine.sglang.down_s)"
+                    log.warning("%s does not answer: %s; %s%s", self, why, patience, START_IT)
+                silent = why
                 await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
@@ -123,6 +134,13 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def told(error: Exception) -> str:
+    """Why a server cannot be reached, in the words of the system where it has some."""
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno)
+    return f"{type(error).__name__.strip('_')} {error}".strip()
 
 
 def _end_with_parent() -> None:
