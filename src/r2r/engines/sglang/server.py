@@ -138,8 +138,10 @@ class Server:
 
 def told(error: Exception) -> str:
     """Why a server cannot be reached, in the words of the system where it has some."""
-    if isinstance(error, aiohttp.ClientConnectorError) and (error.errno or 0) > 0:
-        return os.strerror(error.errno)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        if number is not None and number > 0:  # an address that nobody knows has its own numbers
+            return os.strerror(number)
     return f"{type(error).__name__.strip('_')} {error}".strip()
 
 
