@@ -13,6 +13,7 @@ import numpy as np
 from r2r.eta import EVEN, ahead, pace
 
 UNLIMITED = float("inf")
+LEAST = 0.1  # of the time is writing, however long reading was thought to take
 
 
 @dataclass(slots=True)
@@ -72,14 +73,16 @@ class Progress:
 
     An item is what is kept as a whole: an answer, a labelled query. ``expect`` says how many there
     are; then each is either ``keep`` (an earlier run has finished it), or ``begin``, any number of
-    ``move``, and ``end``; where all that is left of one is so many parts, ``split`` says so.
-    ``doing``: what happens beside the items (loading the models, grading); ``note``: what else a
-    reader may want to know.
+    ``move``, and ``end``; where all that is left of one is so many parts, ``split`` says so, and
+    what was made of it until then has been read again, in ``read_s`` seconds a token. ``doing``:
+    what happens beside the items (loading the models, grading); ``note``: what else a reader may
+    want to know.
     """
 
     doing: str = ""
     note: str = ""
     even: float = EVEN["cpu"]  # of the device, see ``eta``
+    read_s: float = 0.0  # where the models read in turns with their writing, and it was measured
     clock: Callable[[], float] = time.monotonic
     total: int = 0
     width: int = 1
@@ -92,10 +95,12 @@ class Progress:
     made: int = 0
     under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)  # by how many were under way
+    reading: dict[int, float] = field(default_factory=dict)  # of these, about
     tokens: dict[int, int] = field(default_factory=dict)
     began: float | None = None
     since: float = 0.0  # when ``seconds`` was last brought up to date
     unsaid: int = 0  # tokens made since then
+    reread: int = 0  # and tokens read again
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def expect(self, total: int, *, width: int, unit: str = "tokens", doing: str = "") -> None:
@@ -105,8 +110,8 @@ class Progress:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
             self.parts = self.of_parts = self.of_split = 0
-            self.under_way, self.seconds, self.tokens = {}, {}, {}
-            self.began, self.unsaid = None, 0
+            self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
+            self.began, self.unsaid, self.reread = None, 0, 0
 
     def keep(self, tokens: int) -> None:
         """An earlier run has finished an item."""
@@ -132,6 +137,7 @@ class Progress:
         with self.lock:
             state = self.under_way[item]
             state.parts, state.before = parts, state.tokens
+            self.reread += state.tokens
 
     def end(self, item: Hashable) -> None:
         """It is finished and kept."""
@@ -151,8 +157,9 @@ class Progress:
             self.began = self.since = now
         if many:
             self.seconds[many] = self.seconds.get(many, 0.0) + now - self.since
+            self.reading[many] = self.reading.get(many, 0.0) + self.read_s * self.reread
             self.tokens[many] = self.tokens.get(many, 0) + self.unsaid
-        self.since, self.unsaid = now, 0
+        self.since, self.unsaid, self.reread = now, 0, 0
 
     def facts(self) -> Facts:
         with self.lock:
@@ -160,7 +167,7 @@ class Progress:
                 self._clock()
             items = list(self.under_way.items())
             finished = np.array(self.lengths, dtype=np.int64)
-            seconds, tokens = dict(self.seconds), dict(self.tokens)
+            seconds, reading, tokens = dict(self.seconds), dict(self.reading), dict(self.tokens)
             elapsed = self.since - self.began if self.began is not None else 0.0
             kept, made = self.kept, self.made
             part = self.of_parts / self.parts if self.parts else np.nan  # tokens of one
@@ -169,7 +176,8 @@ class Progress:
         limits = np.array([state.limit for _, state in items])
         done = int(finished.sum() + moving.sum())
         expected = eta = None
-        speed = pace(seconds, tokens, self.even)
+        writing = {many: max(s - reading[many], LEAST * s) for many, s in seconds.items()}
+        speed = pace(writing, tokens, self.even)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
         elif len(finished) and speed:
@@ -181,7 +189,9 @@ class Progress:
                 finished, moving, limits, waiting=waiting, width=width, foreseen=ends,
                 parts=(ends - moving) / max(part, 1.0), serial=serial,
             )  # fmt: skip
-            expected, eta = done + left.tokens, speed.seconds(left)
+            to_read = left.tokens * serial + moving[np.isnan(parts)].sum()
+            expected = done + left.tokens
+            eta = speed.seconds(left) + self.read_s * float(to_read)
         working = sum(seconds.values())
         return Facts(
             doing=self.doing,

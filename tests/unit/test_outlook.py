@@ -50,11 +50,11 @@ def test_without_an_engine_in_process_the_counts_alone_are_told(capsys):
 
 def test_labels_are_counted_and_timed_before_they_are_made(paced, capsys):
     asked = outlook.tell_labels((object(), object()), [10, 20, 30, 40], [100] * 4, 64)
-    asyncio.run(asked)
+    assert asyncio.run(asked) == pytest.approx(0.02)
     told = " ".join(capsys.readouterr().out.split())
-    # The LLM's 100 steps and 500 tokens, and the SLM reads them.
+    # The LLM's 100 steps and 500 tokens, and both read them again.
     assert told == (
-        "label 4 prompts of 25 tokens, answers of at most 100: 400 tokens at most, up to 1:50 here;"
+        "label 4 prompts of 25 tokens, answers of at most 100: 400 tokens at most, up to 1:55 here;"
         " continuations and verdicts come on top"
     )
 

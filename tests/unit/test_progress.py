@@ -77,6 +77,24 @@ def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_other
     assert facts.eta_s == pytest.approx(1900 / speed, rel=0.5)
 
 
+def test_what_was_written_has_to_be_read_again_before_an_item_ends():
+    progress, clock = begun(total=4, width=1)
+    progress.read_s = 0.5
+    for item in ("a", "b"):
+        progress.begin(item, 10)
+        progress.move(item, 10)
+        clock.now += 10
+        if item == "a":
+            clock.now += 5
+            progress.split(item, 0)
+            progress.end(item)
+    # 5 s to read b, and 15 s each for c and d.
+    assert progress.facts().eta_s == pytest.approx(35, rel=0.1)
+    clock.now += 5
+    progress.split("b", 0)
+    assert progress.facts().eta_s == pytest.approx(30, rel=0.1)
+
+
 def test_nothing_is_foretold_before_an_item_has_ended():
     progress, clock = begun()
     assert progress.facts().eta_s is None

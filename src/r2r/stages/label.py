@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2r.config import Config
 from r2r.errors import must_be
+from r2r.progress import Progress as Shown
 from r2r.records import MANIFEST, read_json
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
@@ -92,7 +93,7 @@ def _label(bench: Workbench, folder: Path) -> None:
         from r2r.labeling.flow import label_queries
         from r2r.stages.labelled import Labelled
 
-        asked, (execute, prove) = queries(bench), _executor(bench)
+        asked, (execute, prove) = queries(bench), _executor(bench, shown)
         shown.doing = "the rule is tried on control pairs"
         proof = asyncio.run(prove())
         check_proof(proof, config)
@@ -103,9 +104,11 @@ def _label(bench: Workbench, folder: Path) -> None:
         asyncio.run(work)
 
 
-def _executor(bench: Workbench) -> tuple[Execute, Callable[[], Coroutine[Any, Any, Proof | None]]]:
+def _executor(
+    bench: Workbench, shown: Shown
+) -> tuple[Execute, Callable[[], Coroutine[Any, Any, Proof | None]]]:
     """What says how much is left to be labelled, and labels it; and what has the rule judge the
-    control pairs before."""
+    control pairs before. ``shown`` learns how long reading takes."""
     config = bench.config.labeler
     if config.executor == "serial":
         labeler = make_labeler(bench)
@@ -123,7 +126,7 @@ def _executor(bench: Workbench) -> tuple[Execute, Callable[[], Coroutine[Any, An
         if asked:
             read = [len(query.tokens) for _, query in asked]
             longest = [min(config.max_new_tokens, bench.pair.context_length - n) for n in read]
-            await tell_labels(engines, read, longest, in_flight(bench))
+            shown.read_s = await tell_labels(engines, read, longest, in_flight(bench))
         await execute(asked, keep, progress)
 
     return foretold, prove

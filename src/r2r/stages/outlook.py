@@ -32,17 +32,22 @@ async def tell_answers(system: str, generator: Generator, prompts: Sequence[Prom
 
 async def tell_labels(
     engines: Sequence[Engine], read: Sequence[int], longest: Sequence[int], width: int
-) -> None:
+) -> float:
     """Say what is about to be labelled: queries of ``read`` tokens each, and answers of at most
-    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's."""
+    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's.
+
+    Returns the seconds that both take to read a token again, 0 where that is not known.
+    """
     width = min(width, len(read))
-    seconds = 0.0
+    seconds = again = 0.0
     if all(map(_in_process, engines)) and engines:
-        writes, reads = [await timed(engine, width) for engine in engines]
+        paces = [await timed(engine, width) for engine in engines]
+        again = sum(pace.item for pace in paces)
         whole = whole_work(longest, sum(read), width)
-        seconds = writes.seconds(whole) + reads.item * whole.tokens
+        seconds = paces[0].seconds(whole) + again * whole.tokens
     more = "; continuations and verdicts come on top"
     explain("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
+    return again
 
 
 def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
