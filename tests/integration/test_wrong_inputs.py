@@ -44,6 +44,7 @@ COMMAND_LINE = [
     ("threshold=0.1,0.3", ["threshold must be one value, or have -m", "'0.1,0.3'"]),
     ("stages=label,train", ["stages must be a list, stages=[label,train], or have -m"]),
     ("+extra=1", ["'extra'", "threshold"]),
+    ("hydra/launcher=dask", ["hydra/launcher must be one that is installed here, got 'dask'"]),
     ("pair=nan", ["pair must be a file in conf/pair, got nan; did you mean 'nano'?"]),
     ("router=null", ["router must be a file in conf/router, got None (choices: "]),
     ("policy.every=16", ["'policy.every'; did you mean 'policy=check policy.every=...'?"]),
@@ -149,6 +150,11 @@ def test_what_is_found_before_the_work(tmp_path, overrides, told):
     line = refused(tmp_path / "outputs", *overrides)
     assert all(part in line for part in told), line
     assert half_written(tmp_path / "outputs") == []
+
+
+def test_answers_that_are_not_there_are_named_with_their_threshold(tmp_path):
+    given = ("stages=[train,trace]", "router=random", "threshold=0.5")
+    assert "evaluate (routed has no results yet at threshold=0.5)" in refused(tmp_path, *given)
 
 
 @pytest.fixture

@@ -86,8 +86,7 @@ def test_the_pages_commands_run_one_after_the_other(tmp_path):
             continue
         given = [part.replace("outputs/", f"{tmp_path}/") for part in given]
         small = [part for part in SMALL if part.split("=")[0] not in " ".join(given)]
-        needs = ["router=mlp", "threshold=0.1"] if given[0].startswith("stages") else []
-        run(tmp_path, *needs, *small, *given)
+        run(tmp_path, *small, *given)
     assert (tmp_path / "latest" / "report.html").exists()
 
 

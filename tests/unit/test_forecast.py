@@ -100,21 +100,23 @@ def test_without_a_replay_only_the_bound_is_told(capsys):
 
 def test_the_fastest_point_is_no_less_accurate_than_the_best():
     points = [
-        Operating("policy=r2r, threshold=0.1", 0.90, 0.01, Turns.routed(0.3), 540),
-        Operating("policy=r2r, threshold=0.3", 0.89, 0.01, Turns.routed(0.1), 540),
-        Operating("policy=r2r, threshold=0.9", 0.60, 0.01, Turns.routed(0.01), 540),
-        Operating("policy=r2r, threshold=0.95", 1.0, 0.0, Turns.routed(0.01), 6),
+        Operating("R2R at 0.1", 0.90, 0.01, Turns.routed(0.3), 540),
+        Operating("R2R at 0.3", 0.89, 0.01, Turns.routed(0.1), 540),
+        Operating("R2R at 0.9", 0.60, 0.01, Turns.routed(0.01), 540),
+        Operating("R2R at 0.95", 1.0, 0.0, Turns.routed(0.01), 6),
     ]
     chosen = fastest(FAST, points, 4)
-    assert chosen and chosen[0].overrides == "policy=r2r, threshold=0.3"
+    assert chosen and (chosen[0].what, chosen[2]) == ("R2R at 0.3", 3)
     assert fastest(FAST, [], 4) is None
+    assert fastest(FAST, points[-2:], 4) is None  # nothing to choose from
 
 
 def test_points_are_those_of_the_pairs_own_evaluations(tmp_path):
-    def put(name, pair, **more):
-        system = {"policy": {"_target_": "r2r.policies.check.Check"}, "threshold": 0.25}
+    def put(name, pair, what="routed on nano", **more):
+        system = {"policy": {"_target_": "r2r.policies.check.Check"}, "threshold": 0.25,
+                  "router": [{"_target_": "r2r.routers.mlp.MLPRouter"}, "weights"]}  # fmt: skip
         about = {"metrics": {"accuracy": 0.9, "accuracy_stderr": 0.1, "n": 9},
-                 "made": {"pair": pair, "decides": {"system": system}}}  # fmt: skip
+                 "made": {"pair": pair, "what": what, "decides": {"system": system}}}  # fmt: skip
         folder = tmp_path / "evaluation" / name
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps(about | more))
@@ -123,8 +125,10 @@ def test_points_are_those_of_the_pairs_own_evaluations(tmp_path):
     put("a", "nano", measured={"turns": turns})
     put("b", "other", measured={"turns": turns})
     put("c", "nano")
-    (point,) = operating_points(tmp_path, "nano")
-    assert point.overrides == "policy=check, threshold=0.25" and point.turns == Turns(**turns)
+    put("d", "nano", "routed on aime", measured={"turns": turns})
+    put("e", "nano", "routed on nano, validation", measured={"turns": turns})
+    (point,) = operating_points(tmp_path, "nano", "nano")
+    assert point.what == "Check, MLPRouter at 0.25" and point.turns == Turns(**turns)
 
 
 def answer(tokens=6, calls=2):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from r2r.config import Config
+from r2r.errors import must_be
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST
 from r2r.stages.forecast import asked, foretell, work
@@ -43,6 +45,16 @@ def evaluate(bench: Workbench) -> list[str]:
     for system in [*reversed(turns), *(each for each in wanted if each not in turns)]:
         graded(bench, system, make=score_query_level if system in QUERY_ROUTERS else None)
     return [system for system in wanted if system not in new]
+
+
+def scored_folder(bench: Workbench, system: str) -> Path:
+    """Of a system's finished answers. Raises ConfigError where this config has none."""
+    if _scored(bench, system):
+        return evaluation_folder(bench, system)
+    asked = system == "routed" and bench.asks_router
+    given = f" at threshold={bench.config.threshold}" if asked else ""
+    wanted = f"a list with evaluate ({system} has no results yet{given})"
+    raise must_be("stages", wanted, bench.config.stages)
 
 
 def _scored(bench: Workbench, system: str) -> bool:

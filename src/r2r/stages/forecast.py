@@ -23,6 +23,7 @@ from r2r.throughput import Timed, Turns
 from r2r.workload import Work
 
 if TYPE_CHECKING:
+    from r2r.config import Config
     from r2r.stages.workbench import Workbench
 
 QUESTION = "A train leaves at 12 and another one at 30 past 4; how long after the first is that? "
@@ -51,10 +52,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """A policy at a threshold, as an evaluation has found it: what to type for it, its accuracy
-    with the standard error, how it takes turns, and on how many problems."""
+    """A policy at a threshold, as an evaluation has found it: which, its accuracy with the
+    standard error, how it takes turns, and on how many problems."""
 
-    overrides: str
+    what: str
     accuracy: float
     stderr: float
     turns: Turns
@@ -120,41 +121,45 @@ def share_at(curve: Curve, threshold: float) -> float:
     return next((share for at, share in shares if at >= threshold), 0.0)
 
 
-def operating_points(artifacts: Path, pair: str) -> list[Operating]:
-    """What evaluations of a pair's routed systems have found."""
+def operating_points(artifacts: Path, pair: str, benchmark: str) -> list[Operating]:
+    """What evaluations of a pair's routed systems have found on the problems of a benchmark, those
+    on which a target is chosen left out."""
     found = []
     for path in sorted(artifacts.glob(f"evaluation/*/{MANIFEST}")):
         about = read_json(path)
         made, turns = about.get("made") or {}, about.get("measured", {}).get("turns")
-        if made.get("pair") == pair and turns:
-            metrics, at = about["metrics"], _overrides(made["decides"]["system"])
+        if (made.get("pair"), made.get("what")) == (pair, f"routed on {benchmark}") and turns:
+            metrics, at = about["metrics"], _what(made["decides"]["system"])
             accuracy, stderr = metrics["accuracy"], metrics["accuracy_stderr"]
             found.append(Operating(at, accuracy, stderr, Turns(**turns), metrics["n"]))
     return found
 
 
-def _overrides(system: dict[str, Any]) -> str:
-    """``policy=check, threshold=0.1`` of what decided a routed system."""
-    policy = system["policy"]["_target_"].rpartition(".")[2].lower()
-    more = [f"threshold={system['threshold']:.4g}"] if "threshold" in system else []
-    return ", ".join([f"policy={policy}", *more])
+def _what(system: dict[str, Any]) -> str:
+    """``Check, MLPRouter at 0.1`` of what decided a routed system."""
+    policy = system["policy"]["_target_"].rpartition(".")[2]
+    if "threshold" not in system:
+        return policy
+    router = system["router"][0]["_target_"].rpartition(".")[2]
+    return f"{policy}, {router} at {system['threshold']:.4g}"
 
 
 def fastest(
     timed: Timed, points: Iterable[Operating], requests: int
-) -> tuple[Operating, float] | None:
+) -> tuple[Operating, float, int] | None:
     """The operating point of the highest expected tokens per second among those whose accuracy is
-    not told from the best one's (by its standard error); None without any. Only those of the most
-    problems are compared: a quick look at six says nothing beside 540."""
+    not told from the best one's (by its standard error), and how many were compared; None of less
+    than two. Only those of the most problems are: a quick look at six says nothing beside 540."""
     known = list(points)
-    if not known:
-        return None
-    most = max(point.problems for point in known)
+    most = max((point.problems for point in known), default=0)
     known = [point for point in known if point.problems == most]
+    if len(known) < 2:
+        return None
     best = max(known, key=lambda point: point.accuracy)
     enough = best.accuracy - Z * best.stderr
     good = [(p, timed.rate(p.turns, requests)) for p in known if p.accuracy >= enough]
-    return max(good, key=lambda found: found[1])
+    chosen, rate = max(good, key=lambda found: found[1])
+    return chosen, rate, len(known)
 
 
 def tell(found: Forecast) -> None:
@@ -163,7 +168,8 @@ def tell(found: Forecast) -> None:
     told += [] if found.routed is None else [f"routed {found.routed:,.0f}"]
     say("forecast", f"tokens/s, {found.requests} at once: {', '.join(told)}")
     share = "" if found.share is None else f"; {100 * found.share:.1f}% are expected"
-    say("forecast", f"routing pays below an LLM share of {100 * found.pays_below:.0f}%{share}")
+    some = f"below an LLM share of {100 * found.pays_below:.0f}%"
+    say("forecast", f"routing pays {some if found.pays_below >= 0.005 else 'nowhere'}{share}")
 
 
 def helps(timed: Timed, found: Forecast, curve: Curve, device: str) -> Iterator[str]:
@@ -201,14 +207,16 @@ def warn(timed: Timed, found: Forecast, curve: Curve, device: str) -> None:
         say("", line)
 
 
-def tell_fastest(timed: Timed, artifacts: Path, pair: str, requests: int) -> None:
-    """The best of what this pair's evaluations have tried, if any."""
-    points = operating_points(artifacts, pair)
+def tell_fastest(timed: Timed, config: Config, requests: int) -> None:
+    """The best of what this pair's evaluations have tried, if there is a choice."""
+    artifacts, benchmark = Path(config.outputs) / "artifacts", config.benchmark.name
+    points = operating_points(artifacts, config.pair.name, benchmark)
     if quickest := fastest(timed, points, requests):
-        point, rate = quickest
-        say("forecast", f"of {len(points)} operating points, the fastest that is as accurate:")
+        point, rate, compared = quickest
+        say("forecast", f"of {compared} operating points on {benchmark}, the fastest whose")
+        say("", "accuracy is not told from the best one's:")
         on = f"accuracy {100 * point.accuracy:.1f}% on {point.problems:,} problems"
-        say("", f"{point.overrides}: {rate:,.0f} tokens/s, {on}")
+        say("", f"{point.what}: {rate:,.0f} tokens/s, {on}")
 
 
 def foretell(
@@ -222,7 +230,7 @@ def foretell(
     tell(found)
     curve = replayed["curve"] if replayed else {}
     warn(timed, found, curve, bench.config.engine.device)
-    tell_fastest(timed, bench.artifacts, bench.config.pair.name, requests)
+    tell_fastest(timed, bench.config, requests)
     return timed, found
 
 

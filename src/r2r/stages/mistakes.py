@@ -33,9 +33,9 @@ def one_line_errors(conf: Path) -> Iterator[None]:
         yield
     except MissingConfigException as error:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        raise must_be(
-            group or "config", f"a file in conf/{group}", name, error.options or ()
-        ) from error
+        plugin = group.startswith("hydra/")  # a sweeper or launcher, of a package of its own
+        wanted = "one that is installed here" if plugin else f"a file in conf/{group}"
+        raise must_be(group or "config", wanted, name, error.options or ()) from error
     except OverrideParseException as error:
         raise must_be("command line", "key=value", error.override) from error
     except ConfigCompositionException as error:

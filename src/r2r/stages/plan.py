@@ -51,7 +51,7 @@ def plan(config: Config, folder: Path) -> dict[str, Any]:
     expected = forecast(timed, wanted.llm_share, wanted.batch)
     tell(expected)
     warn(timed, expected, {}, "cuda")
-    tell_fastest(timed, Path(config.outputs) / "artifacts", config.pair.name, wanted.batch)
+    tell_fastest(timed, config, wanted.batch)
     found["forecast"] = asdict(expected)
     write_json(folder / "plan.json", found | {"plan": asdict(wanted), "pair": config.pair.name})
     say("done", f"{folder / 'plan.json'}")

@@ -12,7 +12,6 @@ from typing import Any
 
 from r2r.config import PriceConfig
 from r2r.costs import Price, billed
-from r2r.errors import must_be
 from r2r.evaluation.figures import cut_short, problem_scores, stderr
 from r2r.policies.query import QUERY_ROUTERS
 from r2r.records import MANIFEST, read_json, whole_file, write_json
@@ -37,7 +36,7 @@ from r2r.routers.threshold import recall_at
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import made
 from r2r.stages.calibrate import calibration
-from r2r.stages.evaluate import systems
+from r2r.stages.evaluate import scored_folder, systems
 from r2r.stages.graded import SAMPLES, evaluation_folder, read_samples
 from r2r.stages.provenance import made_with, timed_otherwise
 from r2r.stages.readable import readable
@@ -55,13 +54,8 @@ def collect(bench: Workbench) -> dict[str, Any]:
     config = bench.config
     found: dict[str, Any] = {}
     for system in systems(bench):
-        key = fingerprints.evaluation(bench, system)
-        folder = key.folder
-        if not (folder / MANIFEST).exists():
-            raise must_be(
-                "stages", f"a list with evaluate ({system} has no results yet)", config.stages
-            )
-        bench.use(key)
+        folder = scored_folder(bench, system)
+        bench.use(fingerprints.evaluation(bench, system))
         found[system] = read_json(folder / MANIFEST)["metrics"] | {"answers": folder.name}
         found[system] |= _timed(bench, system, folder) | cut_short(read_samples(folder))
         found[system] |= _billed(bench, system, folder)

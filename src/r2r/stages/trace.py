@@ -8,11 +8,10 @@ from rich.panel import Panel
 from rich.text import Text
 
 from r2r.errors import must_be
-from r2r.records import MANIFEST
 from r2r.reporting.traces import COLOURS, LEGEND, colored, marked
 from r2r.stages import fingerprints
-from r2r.stages.evaluate import systems
-from r2r.stages.graded import evaluation_folder, read_samples
+from r2r.stages.evaluate import scored_folder, systems
+from r2r.stages.graded import read_samples
 from r2r.stages.readable import readable
 from r2r.stages.screen import console
 from r2r.stages.workbench import Workbench
@@ -27,10 +26,7 @@ def trace(bench: Workbench) -> None:
     known = systems(bench)
     if system not in known:
         raise must_be("trace.system", "one of systems", system, known)
-    folder = evaluation_folder(bench, system)
-    if not (folder / MANIFEST).exists():
-        raise must_be("stages", f"a list with evaluate ({system} has no results yet)",
-                      bench.config.stages)  # fmt: skip
+    folder = scored_folder(bench, system)
     bench.use(fingerprints.evaluation(bench, system))
     samples = list(read_samples(folder))
     (row,) = readable(bench, [_chosen(samples, wanted.problem)], [False])
