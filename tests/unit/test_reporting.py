@@ -9,11 +9,13 @@ from itertools import combinations
 import pytest
 from finished import results as finished_results
 from finished import system
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from r2r.reporting.compare import blocks, write_tables
 from r2r.reporting.pareto import pareto_figure
 from r2r.reporting.runs import Run, points
+from r2r.reporting.style import FORMATS, inline_svg, save
 from r2r.reporting.tables import COLUMNS, params, results_table, rows, title, verdicts
 from r2r.reporting.traces import COLOURS, CUT, LEGEND, colored, marked, write_traces
 
@@ -250,3 +252,13 @@ def test_traces_file(row, tmp_path):
     assert "**routed**: wrong (gold: `7`), 0 tokens, none by the LLM" in text
     assert "`````text\nSay ```` twice\n`````" in text
     assert marked(row) in text
+
+
+def test_each_format_of_a_figure_draws_it_once(run, tmp_path, monkeypatch):
+    drawn = []
+    draw = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda made, by: [drawn.append(by), draw(made, by)][1])
+    made = pareto_figure(points([run]))
+    save(made, tmp_path, "pareto")
+    inline_svg(made, "pareto", "what it shows")
+    assert len(drawn) == len(FORMATS) + 1

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from r2r.reporting.runs import Point, is_middle
-from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, legend_below, looks
+from r2r.reporting.style import GREY, LLM, OTHER, SLM, Look, figure, lay_out, legend_below, looks
 from r2r.reporting.tables import params, shown
 
 MOST_NAMES = 8  # of operating points in one plot: more would cover each other
@@ -148,7 +148,7 @@ def pareto_figure(
         axes.plot(x + (right - x) * along, y + (top - y) * along, color="0.6", ls="--", lw=1,
                   zorder=1, label=CHORD)  # fmt: skip
     legend_below(made)
-    made.canvas.draw()
+    lay_out(made)
     place_labels(axes, spots)
     return made
 

@@ -67,23 +67,28 @@ def legend_below(made: Figure, axes: Axes | None = None) -> None:
 
 def save(made: Figure, folder: Path, name: str) -> None:
     """``name``.png and ``name``.pdf, each whole."""
-    _lay_out(made)
+    _settle(made)
     for kind in FORMATS:
         with whole_file(folder / f"{name}.{kind}") as temporary:
             made.savefig(temporary, format=kind)
 
 
-def _lay_out(made: Figure) -> None:
-    """Once for all formats: each would do it again, which takes longer than drawing."""
-    if made.get_layout_engine() is not None:
-        made.draw_without_rendering()
-        made.set_layout_engine("none")
+def lay_out(made: Figure) -> None:
+    """Give everything that is on it its place."""
+    if (engine := made.get_layout_engine()) is not None:
+        engine.execute(made)
+
+
+def _settle(made: Figure) -> None:
+    """Lay it out once for all formats: each would do it again, and draw twice for that."""
+    lay_out(made)
+    made.set_layout_engine(None)  # "none" would leave one behind, and each format draw twice
 
 
 def inline_svg(made: Figure, name: str, alt: str) -> str:
     """The figure as an <svg> element that fills its container, in the page's colours of text and
     ground; ids are its own on the page. What has a gid stays findable by it (data-series)."""
-    _lay_out(made)
+    _settle(made)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         made.savefig(text, format="svg", metadata={"Date": None})
