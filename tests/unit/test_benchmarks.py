@@ -49,7 +49,14 @@ def test_every_benchmark_composes_and_its_tasks_load(name, tmp_path):
     benchmark.data_files |= {key: made[key] for key in keys}
     for split, tasks in (("test", benchmark.tasks), ("train", benchmark.train_tasks)):
         if tasks and tasks != ["bespoke_stratos"]:
-            assert list(harness.load_tasks(benchmark, split)) == tasks
+            loaded = harness.load_tasks(benchmark, split)
+            assert list(loaded) == tasks
+            told = {
+                (task, doc["id"], by.doc_to_text(doc))
+                for task, by in loaded.items()
+                for doc in by.eval_docs
+            }
+            assert {tuple(each) for each in harness.asked(benchmark, split)} == told
     assert (benchmark.temperature, benchmark.repeats) == (0, 1)
     assert benchmark.max_new_tokens == (160 if name == "nano" else 32768)
     if benchmark.train_tasks:

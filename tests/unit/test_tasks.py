@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from r2r.config import BenchmarkConfig
 from r2r.errors import ConfigError
-from r2r.evaluation import harness, sources
+from r2r.evaluation import harness, questions, sources
 from r2r.jsonl import read_jsonl
 from r2r.trace import Step
 
@@ -165,7 +165,7 @@ def test_the_public_files_are_read(task, file, count, first):
 
 
 def test_the_yamls_are_the_tasks():
-    names = {path.stem for path in harness.TASKS.glob("*.yaml")} - {"shared", "choices"}
+    names = {path.stem for path in questions.TASKS.glob("*.yaml")} - {"shared", "choices"}
     assert names == set(sources.SOURCES)
 
 
@@ -227,10 +227,11 @@ def test_another_file_is_another_identity(tmp_path):
     assert identity("1") == identity("1") != identity("2")
 
 
-def test_checking_a_benchmark_imports_nothing_heavy():
+@pytest.mark.parametrize("function", ["check_benchmark", "prompts"])
+def test_asking_for_a_benchmarks_prompts_imports_nothing_heavy(function):
     code = (
         "import sys; from r2r.evaluation import harness; from r2r.config import BenchmarkConfig\n"
-        "harness.check_benchmark(BenchmarkConfig(name='b', tasks=['nano_code']))\n"
+        f"harness.{function}(BenchmarkConfig(name='b', tasks=['nano_code']))\n"
         "assert not {'torch', 'lm_eval', 'datasets', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

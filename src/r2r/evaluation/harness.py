@@ -13,16 +13,17 @@ import logging
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r2r.errors import must_be
 from r2r.evaluation.figures import figures
+from r2r.evaluation.questions import TASKS, questions
 from r2r.evaluation.sandbox import run_program
 from r2r.evaluation.sources import (
     PREFIX,
     SOURCES,
     data_key,
+    graded_problems,
     local_file,
     problems,
     splits,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from r2r.progress import Progress
 
 EVALUATION_VERSION = 1  # requests and their seeds, rows of samples, figures
-TASKS = Path(__file__).parent / "tasks"
 
 
 def prompts(benchmark: BenchmarkConfig, split: str = "train") -> list[tuple[str, str]]:
@@ -55,11 +55,12 @@ class Asked(NamedTuple):
 
 def asked(benchmark: BenchmarkConfig, split: str) -> list[Asked]:
     """``prompts``, with the task of each."""
-    with quiet():
-        columns = [
-            [Asked(name, doc["id"], str(task.doc_to_text(doc))) for doc in task.eval_docs]
-            for name, task in load_tasks(benchmark, split).items()
-        ]
+    check_benchmark(benchmark)
+    columns = []
+    for task in split_tasks(benchmark, split):
+        found = graded_problems(task, split, benchmark.data_files)
+        pairs = zip(found, questions(task, found), strict=True)
+        columns.append([Asked(task, problem["id"], question) for problem, question in pairs])
     return [each for each in chain(*zip_longest(*columns)) if each]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r2r.errors import ConfigError
 from r2r.evaluation import (
     arena,  # noqa: F401  # registers the judge's filter
     sources,
@@ -41,15 +40,10 @@ def load(
     puts the model's arguments: what is not named here is not meant for us. A filter sees nothing
     but problems and answers, so the problems of a judged task carry the ``judge``'s config.
     """
-    files = data_files or {}
-    problems = Problems(sources.problems(task, split, files))
+    problems = Problems(sources.graded_problems(task, split, data_files or {}))
     if sources.SOURCES[task].judged and split == "test":
-        rivals = {p["id"]: p["answer"] for p in sources.problems(task, sources.BASELINE, files)}
         for problem in problems:
-            if problem["id"] not in rivals:
-                key = f"benchmark.data_files.{sources.data_key(task, sources.BASELINE)}"
-                raise ConfigError(f"{key} must hold an answer to problem {problem['id']!r}")
-            problem |= {"baseline": rivals[problem["id"]], "judge": dict(judge or {})}
+            problem |= {"judge": dict(judge or {})}
     return {"problems": problems}
 
 

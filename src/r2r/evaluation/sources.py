@@ -205,6 +205,22 @@ def problems(task: str, split: str, data_files: Mapping[str, str | None]) -> lis
     return kept
 
 
+def graded_problems(
+    task: str, split: str, data_files: Mapping[str, str | None]
+) -> list[dict[str, Any]]:
+    """``problems``; of a judged task, each with the ``baseline`` that its answer is compared with.
+    Raises ConfigError where one has none."""
+    found = problems(task, split, data_files)
+    if SOURCES[task].judged and split == "test":
+        rivals = {p["id"]: p["answer"] for p in problems(task, BASELINE, data_files)}
+        for problem in found:
+            if problem["id"] not in rivals:
+                key = f"benchmark.data_files.{data_key(task, BASELINE)}"
+                raise ConfigError(f"{key} must hold an answer to problem {problem['id']!r}")
+            problem |= {"baseline": rivals[problem["id"]]}
+    return found
+
+
 def _from_hub(source: Source, split: str, key: str) -> Iterable[tuple[str, dict[str, Any]]]:
     assert source.hub
     names = source.splits[split]

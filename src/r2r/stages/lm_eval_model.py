@@ -13,8 +13,8 @@ from lm_eval.api.registry import register_model
 
 from r2r.errors import ConfigError, must_be
 from r2r.evaluation.adapter import R2RLM, no_likelihoods
-from r2r.evaluation.harness import TASKS
 from r2r.evaluation.harness import metadata as task_metadata
+from r2r.evaluation.questions import TASKS
 from r2r.evaluation.sources import PREFIX, SOURCES
 from r2r.records import MANIFEST
 from r2r.stages.compose import SYSTEMS, compose
