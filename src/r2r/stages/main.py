@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -110,6 +112,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
 
     config = bench.config
     preflight(bench)
+    _freeze_imports()
     folder = own_folder(folder)
     bench.session = "/".join((folder if alone else folder.parent).parts[-2:])  # a sweep's jobs: one
     bench.pair.remember()
@@ -157,6 +160,12 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
     elif alone and (command := next_command(config, overrides, bench.asks_router)):
         say("next", command)
     return outcome
+
+
+@functools.cache  # once: a sweep's later jobs would keep what earlier ones have left
+def _freeze_imports() -> None:
+    """No collection looks through what was imported until now, which stays."""
+    gc.freeze()
 
 
 def forget_empty(folder: Path) -> None:
