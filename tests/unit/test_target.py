@@ -57,9 +57,10 @@ def bench(monkeypatch):
     return made
 
 
-def test_a_share_is_kept_and_as_accurate_as_it_gets(bench):
+def test_a_share_is_kept_and_as_accurate_as_it_gets(bench, capsys):
     made = bench("share:0.08")
     found = target.choose(made)
+    assert "trying threshold 0.9, every 32 (1 of at most 5)" in capsys.readouterr().out
     assert found["chosen"] == {"threshold": 0.6, "every": 32}  # 16: too often, 64: more steps
     assert (made.threshold, made.policy.every) == (0.6, 32)
     assert found["held_out"]["verdict"] == "reached"

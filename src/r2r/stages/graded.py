@@ -55,7 +55,7 @@ def graded(bench: Workbench, system: str, split: str = "test", make: Make | None
         bench.evaluated.add(folder)
         metrics = read_json(folder / MANIFEST)["metrics"]
         accuracy, share = 100 * metrics["accuracy"], 100 * metrics["llm_share"]
-        on = "" if split == "test" else f" on {split}"
+        on = "" if split == "test" else f" on {split.replace('_', '-')}"
         say("evaluate", f"{system}{on}: accuracy {accuracy:.1f}%, LLM share {share:.1f}%", reused)
         if warning := cut_warning(system, cut_short(read_samples(folder))):
             say("evaluate", warning)

@@ -56,7 +56,7 @@ def choose(bench: Workbench) -> dict[str, Any]:
     """
     text, names = str(bench.config.target), tried(bench.config, bench.asks_router)
     target = Target.read(text)
-    rank = _Rank(bench, target, names)
+    rank = _Rank(bench, target, names, most=sum(map(len, names.values())))
     best = first = Point(bench.threshold if bench.asks_router else "auto", bench.config.policy)
     for name, values in names.items():
         points = [_with(bench, best, name, value) for value in values]
@@ -88,10 +88,11 @@ def _with(bench: Workbench, point: Point, name: str, value: float) -> Point:
 
 
 class _Rank:
-    """Orders what can be chosen by how well it does what the target wants."""
+    """Orders what can be chosen, at ``most`` so many points, by how well it does what the target
+    wants."""
 
-    def __init__(self, bench: Workbench, target: Target, names: Iterable[str]):
-        self.bench, self.target, self.names = bench, target, list(names)
+    def __init__(self, bench: Workbench, target: Target, names: Iterable[str], *, most: int):
+        self.bench, self.target, self.names, self.most = bench, target, list(names), most
         self.found: dict[str, Measured] = {}
         needs = {"share": (), "quality": ("llm",), "speed": ("slm", "llm")}[target.aim]
         self.alone = {name: _measure(bench, name, "validation") for name in needs}
@@ -99,7 +100,8 @@ class _Rank:
     def measured(self, point: Point) -> Measured:
         key = repr(point)
         if key not in self.found:
-            say("target", f"trying {_told(point.told(self.names))}")
+            place = f"{len(self.found) + 1} of at most {self.most}"
+            say("target", f"trying {_told(point.told(self.names))} ({place})")
             self.bench.route_as(point.threshold, point.policy)
             self.found[key] = _measure(self.bench, "routed", "validation")
         return self.found[key]
