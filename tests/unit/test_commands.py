@@ -34,9 +34,10 @@ def said(monkeypatch, capsys, name, *arguments):
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(monkeypatch, capsys, name, flag):
+    monkeypatch.setenv("COLUMNS", "80")
     text = said(monkeypatch, capsys, name, flag)
     assert COMMANDS[name][1] in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", COMMANDS)

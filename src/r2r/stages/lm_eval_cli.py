@@ -13,24 +13,28 @@ from r2r.errors import ConfigError, tell
 
 OPTIONS_OF = ("lm_eval._cli", "lm_eval.config", "lm_eval.evaluator", "lm_eval.api.model")
 HELP = """\
-r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its model
+r2r-eval [lm-eval's options]: lm-evaluation-harness with a routed pair as its
+model
 
-  --model_args KEY=VALUE,...  the same as on run.py's command line (python run.py --help), and
-                              system=slm, llm, routed (default), a middle model of the pair,
-                              or query_*
-  --tasks NAME,...            r2r_NAME: our tasks, as run.py scores them, always through the
-                              pair's chat template (local data: --model_args
+  --model_args KEY=VALUE,...  the same as on run.py's command line
+                              (python run.py --help), and system=slm, llm,
+                              routed (default), a middle model of the pair, or
+                              query_*
+  --tasks NAME,...            r2r_NAME: our tasks, as run.py scores them, always
+                              through the pair's chat template (local data:
+                              --model_args
                               benchmark=NAME,benchmark.data_files.NAME=FILE);
-                              lm-eval's own and yours (--include_path): as text, or with
-                              --apply_chat_template
+                              lm-eval's own and yours (--include_path): as text,
+                              or with --apply_chat_template
   --tasks list                all of them (r2r-eval ls tasks)
 
-The routed system uses the router that run.py trained with the same options. --model is r2r where
-it is left out; --batch_size and --device set engine.max_batch and engine.device. All of lm-eval's
-options: r2r-eval run --help
+The routed system uses the router that run.py trained with the same options.
+--model is r2r where it is left out; --batch_size and --device set
+engine.max_batch and engine.device. --output_path FOLDER keeps the results. All
+of lm-eval's options: r2r-eval run --help
 
   r2r-eval --model_args threshold=0.1 --tasks r2r_nano_math --limit 20
-  r2r-eval --model_args system=llm --tasks gsm8k --apply_chat_template --output_path results
+  r2r-eval --model_args system=llm --tasks gsm8k --apply_chat_template
 """
 
 

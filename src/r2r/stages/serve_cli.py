@@ -10,17 +10,19 @@ import r2r
 from r2r.errors import ConfigError, tell
 
 HELP = """\
-r2r-serve [group=option] [key=value] ...: an OpenAI-compatible server over a routed pair, and a
-chat page; the same as run.py stages=[serve], with all of its options.
+r2r-serve [group=option] [key=value] ...: an OpenAI-compatible server over a
+routed pair, and a chat page; the same as run.py stages=[serve], with all of its
+options.
 
   serve.host, serve.port      where it listens: 127.0.0.1 and 8000
-  serve.api_key_env           the variable with the key that clients must give; needed for a host
-                              that others can reach
+  serve.api_key_env           the variable with the key that clients must give;
+                              needed for a host that others can reach
   serve.running, serve.queue  answers written at once; more that may wait
   threshold                   of a request that names none
 
-  r2r-serve                                    the nano pair's router, trained by run.py
-  r2r-serve router=trained router.path=FOLDER  a finished one
+  r2r-serve                   the nano pair's router, trained by run.py
+  r2r-serve router=trained router.path=FOLDER
+                              a finished one
 
 All groups and keys: python -m r2r --help
 """
