@@ -19,6 +19,7 @@ from r2r.errors import ConfigError, tell
 # A place for outputs that cannot be written is the user's to mend, like a mistyped key.
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SELDOM = 100_000  # objects between collections of garbage: imports make many, and no garbage
 
 
 class Stopped(SystemExit):
@@ -32,6 +33,7 @@ class Stopped(SystemExit):
 
 def main() -> None:
     """Run the stages that the command line asks for."""
+    gc.set_threshold(SELDOM)  # until the stages begin
     for number in SAID:
         signal.signal(number, _stop)
     try:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from r2r.stages.tracking import Tracking
     from r2r.stages.workbench import Workbench
 
+OFTEN = 700  # Python's own threshold of collections; command.main begins with SELDOM
 CONFIG = "config.yaml"  # of a run's folder: the first file there
 
 
@@ -112,7 +113,7 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
 
     config = bench.config
     preflight(bench)
-    _freeze_imports()
+    _collect_again()
     folder = own_folder(folder)
     bench.session = "/".join((folder if alone else folder.parent).parts[-2:])  # a sweep's jobs: one
     bench.pair.remember()
@@ -163,9 +164,10 @@ def _run(bench: Workbench, folder: Path, overrides: list[str], alone: bool) -> O
 
 
 @functools.cache  # once: a sweep's later jobs would keep what earlier ones have left
-def _freeze_imports() -> None:
-    """No collection looks through what was imported until now, which stays."""
+def _collect_again() -> None:
+    """What was imported until now stays: no collection looks through it."""
     gc.freeze()
+    gc.set_threshold(OFTEN)
 
 
 def forget_empty(folder: Path) -> None:
