@@ -1,8 +1,10 @@
-"""Imports run one way, and the package itself is light."""
+"""Imports run one way, the package itself is light, and no link leads out of the repository."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "sglang", "lm_eval", "pytorch_lightning", "matplotlib", "wandb"}
@@ -34,3 +36,13 @@ def test_layers_hold():
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "0 broken" in ran.stdout
+
+
+def test_no_link_leads_out_of_the_repository():
+    """As one of a machine's own .venv would: whoever checks it out loses theirs to it."""
+    told = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True)
+    if told.returncode:
+        pytest.skip("no repository")
+    links = [line.split("\t")[1] for line in told.stdout.splitlines() if line.startswith("120000")]
+    assert links  # of the package to conf, experiments and sweeps
+    assert [link for link in links if not (ROOT / link).resolve().is_relative_to(ROOT)] == []
