@@ -11,7 +11,7 @@ import pytest
 
 import r2r
 from r2r.errors import ConfigError
-from r2r.stages import command, lm_eval_cli, serve_cli
+from r2r.stages import command, lm_eval_cli, screen, serve_cli
 from r2r.stages.compose import STAGES, compose
 from r2r.stages.screen import next_command
 
@@ -220,3 +220,10 @@ def test_labels_ask_the_train_split_while_lm_eval_scores_the_test_split(monkeypa
     manager = _manager(lm_eval.tasks.TaskManager, benchmark)
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", manager)
     assert prompts(benchmark, "train") == asked != prompts(benchmark, "test")
+
+
+def test_a_training_without_a_terminal_tells_its_epochs(monkeypatch, capsys):
+    monkeypatch.setattr(screen, "LINE_S", 0.0)
+    with screen.bar("train", STAGES) as move:
+        move(3, 40, "val loss 0.1000")
+    assert capsys.readouterr().out == "train     3 of at most 40 epochs, val loss 0.1000\n"

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from r2r.config import Config
 from r2r.stages.compose import STAGES
 
 console = Console(highlight=False)
+LINE_S = 60.0  # between two lines of a long stage where there is no terminal
 
 
 def say(stage: str, text: str, reused: bool = False) -> None:
@@ -75,11 +77,9 @@ def place(stage: str, stages: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def bar(
-    stage: str, stages: Sequence[str], what: str = ""
-) -> Iterator[Callable[[int, int, str], None]]:
-    """A function ``(done, total, note)`` that moves the bar of a stage, one of the run's
-    ``stages``; nothing is shown where the output is no terminal."""
+def bar(stage: str, stages: Sequence[str]) -> Iterator[Callable[[int, int, str], None]]:
+    """A function ``(epochs done, at most, note)`` that moves the bar of a training stage, one of
+    the run's ``stages``; where the output is no terminal it tells a line a minute."""
     columns = (
         TextColumn("[bold]{task.description:<9}"),
         BarColumn(bar_width=16),
@@ -87,11 +87,15 @@ def bar(
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
     )
-    quiet = not console.is_terminal
+    quiet, told = not console.is_terminal, time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        task = progress.add_task(
-            f"{place(stage, stages)}{stage} {what}".rstrip(), total=None, note=""
-        )
-        yield lambda done, total, note: progress.update(
-            task, completed=done, total=total, note=note
-        )
+        task = progress.add_task(f"{place(stage, stages)}{stage}", total=None, note="")
+
+        def move(done: int, total: int, note: str) -> None:
+            nonlocal told
+            progress.update(task, completed=done, total=total, note=note)
+            if quiet and time.monotonic() - told >= LINE_S:
+                told = time.monotonic()
+                say(stage, f"{done} of at most {total} epochs, {note}")
+
+        yield move

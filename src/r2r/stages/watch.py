@@ -18,12 +18,11 @@ from rich.text import Text
 from r2r.eta import EVEN
 from r2r.progress import Progress
 from r2r.records import write_json
-from r2r.stages.screen import console, place, say
+from r2r.stages.screen import LINE_S, console, place, say
 
 FILE = "progress.json"  # in an artifact's folder, while it is made
 EACH_S = 1.0  # the facts are taken
 FILE_S = 2.0  # they are written
-LINE_S = 60.0  # they are told where there is no terminal
 BAR = 6, 24  # columns, at least and at most
 
 
