@@ -23,6 +23,7 @@ def run(outputs: Path, *arguments: str, command: tuple[str, ...] = (), **env: st
         capture_output=True, text=True, timeout=500, env=os.environ | env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "study" not in done.stderr  # Optuna's name of it
     return done.stdout
 
 

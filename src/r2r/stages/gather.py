@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ class SweepPage(Callback):
         self.jobs = sweep.overrides_of(config)
         self.total = sweep.total(config, self.jobs)
         say("sweep", f"{self.total} jobs")
+        logging.getLogger("optuna.storages").setLevel(logging.WARNING)  # a name nobody asked for
         try:
             sweep.check(config, self.jobs)
         except ConfigError as error:  # Hydra would only warn of it
