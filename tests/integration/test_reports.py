@@ -92,7 +92,7 @@ def test_optuna_weighs_two_objectives(outputs):
     for solution in yaml.safe_load(found.read_text())["solutions"]:
         accuracy, params_b = solution["values"]
         assert 0 <= accuracy <= 1 and 0 < params_b < 2e-3
-    assert "threshold" in out
+    assert "threshold" in out and f"best      {found}" in out
 
 
 def test_a_figure_that_no_stage_makes_is_no_objective(outputs):

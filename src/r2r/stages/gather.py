@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from r2r.reporting.gathered import Run
 
 GATHERED = "gathered.md"
+BEST = "optimization_results.yaml"  # by Optuna's sweeper
 
 
 class SweepPage(Callback):
@@ -64,7 +65,7 @@ class SweepPage(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
         from r2r.stages.main import point_latest
-        from r2r.stages.screen import console
+        from r2r.stages.screen import console, say
 
         sweep = Path(config.hydra.sweep.dir)
         folders = reported(sweep)
@@ -74,6 +75,8 @@ class SweepPage(Callback):
 
             console.print()
             console.print(objectives_table(with_lists(config).objective, self.ended))
+            if (best := sweep / BEST).exists():
+                say("best", f"{best}")
         if len(folders) > 1:
             from r2r.stages.report import report_over
 
