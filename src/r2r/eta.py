@@ -17,8 +17,11 @@ DRAWS = 4  # of the lengths to come, whose mean is told
 DRAWN = 1024  # items of one draw; where more are left, the first of them take the mean length
 # With so many items under way half of a step's time is its own and half theirs: as measured on a
 # CPU (7 for the LLMs of nano and medium, 15 and 45 for their SLMs), and a GPU's order of magnitude.
+# Known better where engines in this process are timed before.
 EVEN = {"cpu": 8.0, "cuda": 128.0}
-DOUBT = 0.001  # how little that guess weighs beside what was measured
+# How little that weighs beside what was measured. With less, the noise of a few numbers that lie
+# close together (63 of 64, as the first items end) makes any slope of them.
+DOUBT = 0.01
 
 
 class Lengths:
@@ -122,6 +125,11 @@ class Pace:
     step: float
     item: float
 
+    @property
+    def even(self) -> float:
+        """Items under way with which half of a step's time is its own."""
+        return self.step / max(self.item, 1e-3 * self.step, 1e-9)
+
     def seconds(self, left: Ahead) -> float:
         return self.step * left.steps + self.item * left.tokens
 
@@ -134,13 +142,13 @@ def pace(
     As long as that number did not change, what a step takes with fewer is the guess ``even``. None
     where no token was made yet.
     """
-    at = np.array([b for b in seconds if b and tokens.get(b)], dtype=float)
+    at = np.array([b for b in seconds if b and seconds[b] and tokens.get(b)], dtype=float)
     if not len(at):
         return None
     spent = np.array([seconds[int(b)] for b in at])
     each = at * spent / np.array([tokens[int(b)] for b in at])  # seconds of a step
-    weight = np.sqrt(spent / spent.sum())
-    guess = np.sqrt(DOUBT) * np.array([[1.0, -even]])
+    weight = np.sqrt(spent / spent.sum()) / each  # they are wrong by parts of themselves
+    guess = np.sqrt(DOUBT) / np.average(each, weights=spent) * np.array([[1.0, -even]])
     rows = np.concatenate([weight[:, None] * np.stack([np.ones_like(at), at], 1), guess])
     step, item = np.linalg.lstsq(rows, np.append(weight * each, 0.0), rcond=None)[0]
     if step < 0:

@@ -166,5 +166,17 @@ def test_the_pace_is_measured_once_fewer_are_under_way(step, item):
     assert found.seconds(left) == pytest.approx(Pace(step, item).seconds(left), rel=0.05)
 
 
+def test_noise_of_numbers_that_lie_close_together_makes_no_slope():
+    """The first items of a batch end, each a few seconds later than it was thought to."""
+    true = Pace(0.26, 0.02)
+    seconds = {64: 800 * (true.step + true.item * 64)}
+    tokens = {64: 800 * 64}
+    for b in range(57, 64):  # as they are read
+        seconds[b], tokens[b] = 10 * (true.step + true.item * b) + 9, 10 * b
+    left = Ahead(tokens=5_000, steps=300)
+    found = pace(seconds, tokens, 13.0)
+    assert 1 / 1.5 < found.seconds(left) / true.seconds(left) < 1.5
+
+
 def test_nothing_is_measured_before_a_token():
     assert pace({}, {}) is None and pace({8: 1.0}, {8: 0}) is None

@@ -8,6 +8,7 @@ from r2r.engines.base import Sampling
 from r2r.eta import Pace
 from r2r.policies.base import Prompt
 from r2r.policies.single import Single
+from r2r.progress import Progress
 from r2r.stages import outlook
 from r2r.stages.compose import compose
 from r2r.stages.workbench import Workbench
@@ -33,7 +34,9 @@ def paced(monkeypatch):
 
 
 def test_answers_are_counted_and_timed_before_they_are_made(paced, capsys):
-    asyncio.run(outlook.tell_answers("llm", single(object()), PROMPTS))
+    progress = Progress()
+    asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))
+    assert progress.even == pytest.approx(100)
     told = " ".join(capsys.readouterr().out.split())
     # Two rounds of 85 steps (the last prompt leaves room for 10), and 510 + 1,140 tokens.
     assert told == (
@@ -43,14 +46,18 @@ def test_answers_are_counted_and_timed_before_they_are_made(paced, capsys):
 
 
 def test_without_an_engine_in_process_the_counts_alone_are_told(capsys):
-    asyncio.run(outlook.tell_answers("llm", single(object()), PROMPTS))
+    progress = Progress()
+    asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))
     told = " ".join(capsys.readouterr().out.split())
+    assert progress.even == Progress().even
     assert told.endswith("510 tokens at most, time by the first that is finished")
 
 
 def test_labels_are_counted_and_timed_before_they_are_made(paced, capsys):
-    asked = outlook.tell_labels((object(), object()), [10, 20, 30, 40], [100] * 4, 64)
-    assert asyncio.run(asked) == pytest.approx(0.02)
+    progress = Progress()
+    asked = outlook.tell_labels((object(), object()), progress, [10, 20, 30, 40], [100] * 4, 64)
+    asyncio.run(asked)
+    assert (progress.even, progress.read_s) == pytest.approx((100, 0.02))
     told = " ".join(capsys.readouterr().out.split())
     # The LLM's 100 steps and 500 tokens, and both read them again.
     assert told == (

@@ -103,7 +103,7 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str, half: boo
         if isinstance(inner, Routed) and inner.pace and journal.keys():
             say("evaluate", "what a killed run has answered is answered anew (hold_share)")
             journal.drop(journal.keys())
-        before = partial(tell_answers, shown, inner)
+        before = partial(tell_answers, shown, inner, progress)
         generator = Saved(inner=inner, journal=journal, progress=progress, before=before, half=half)
         lm = language_model(bench, generator, params)
         only = bench.held_out.get(split) if split in PARTS else None

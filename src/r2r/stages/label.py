@@ -108,7 +108,7 @@ def _executor(
     bench: Workbench, shown: Shown
 ) -> tuple[Execute, Callable[[], Coroutine[Any, Any, Proof | None]]]:
     """What says how much is left to be labelled, and labels it; and what has the rule judge the
-    control pairs before. ``shown`` learns how long reading takes."""
+    control pairs before. ``shown`` learns how fast the models are."""
     config = bench.config.labeler
     if config.executor == "serial":
         labeler = make_labeler(bench)
@@ -126,7 +126,7 @@ def _executor(
         if asked:
             read = [len(query.tokens) for _, query in asked]
             longest = [min(config.max_new_tokens, bench.pair.context_length - n) for n in read]
-            shown.read_s = await tell_labels(engines, read, longest, in_flight(bench))
+            await tell_labels(engines, shown, read, longest, in_flight(bench))
         await execute(asked, keep, progress)
 
     return foretold, prove

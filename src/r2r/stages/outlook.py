@@ -12,42 +12,50 @@ from r2r.engines.base import Engine
 from r2r.engines.timing import Timer
 from r2r.eta import Ahead, Pace
 from r2r.policies.base import Generator, Prompt
+from r2r.progress import Progress
 from r2r.stages.screen import explain
 from r2r.stages.watch import span
 
 STEPS = 2  # that are timed, of one request alone and of as many as there will be
 
 
-async def tell_answers(system: str, generator: Generator, prompts: Sequence[Prompt]) -> None:
-    """Say what ``generator`` is about to write for ``prompts``, before it does."""
+async def tell_answers(
+    system: str, generator: Generator, progress: Progress, prompts: Sequence[Prompt]
+) -> None:
+    """Say what ``generator`` is about to write for ``prompts``, before it does. ``progress`` learns
+    what was measured for that."""
     longest = [max(1, generator.budget(prompt)) for prompt in prompts]
     read = [len(prompt.tokens) for prompt in prompts]
     width = min(generator.concurrency, len(prompts))
     engines = [getattr(generator, name, None) for name in ("engine", "slm", "llm")]
     paces = [await timed(engine, width) for engine in engines if _in_process(engine)]
-    whole = whole_work(longest, sum(read), width)
-    seconds = sum(pace.seconds(whole) for pace in paces)
+    pace = Pace(sum(pace.step for pace in paces), sum(pace.item for pace in paces))
+    if paces:
+        progress.even = pace.even
+    seconds = pace.seconds(whole_work(longest, sum(read), width))
     explain("evaluate", f"{system}: {_told(read, longest)}, {_span(seconds)}")
 
 
 async def tell_labels(
-    engines: Sequence[Engine], read: Sequence[int], longest: Sequence[int], width: int
-) -> float:
+    engines: Sequence[Engine],
+    progress: Progress,
+    read: Sequence[int],
+    longest: Sequence[int],
+    width: int,
+) -> None:
     """Say what is about to be labelled: queries of ``read`` tokens each, and answers of at most
-    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's.
-
-    Returns the seconds that both take to read a token again, 0 where that is not known.
+    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's; then
+    ``progress`` learns what was measured.
     """
     width = min(width, len(read))
-    seconds = again = 0.0
+    seconds = 0.0
     if all(map(_in_process, engines)) and engines:
         paces = [await timed(engine, width) for engine in engines]
-        again = sum(pace.item for pace in paces)
+        progress.even, progress.read_s = paces[0].even, sum(pace.item for pace in paces)
         whole = whole_work(longest, sum(read), width)
-        seconds = paces[0].seconds(whole) + again * whole.tokens
+        seconds = paces[0].seconds(whole) + progress.read_s * whole.tokens
     more = "; continuations and verdicts come on top"
     explain("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
-    return again
 
 
 def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
