@@ -181,8 +181,12 @@ def test_the_time_grows_with_the_length(grade, piece):
         grade(piece * (length // len(piece)), "A" if grade is letter_correct else "18")
         return time.process_time() - began
 
+    def grows() -> bool:
+        """Sixteen times the length takes sixteen times as long; with the square, 256 times."""
+        return seconds(200_000) >= 64 * max(seconds(12_500), 0.005)
+
     seconds(1_000)
-    assert seconds(200_000) < 16 * max(seconds(25_000), 0.01)
+    assert not all(grows() for _ in range(3))  # what else the machine does disturbs one of them
 
 
 def test_time_of_math_verify_is_processor_time(monkeypatch):
