@@ -1,6 +1,7 @@
 """Logits of large vocabularies: made in slices, with the same results."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,11 +37,15 @@ def watched(jobs):
 model._forward = watched
 asyncio.run(model.prefill(text[:200], 0))  # what is loaded once
 for end, start in ((2048, 0), (8192, 8190)):
-    open("/proc/self/clear_refs", "w").write("5")
-    before = peak()
-    read = asyncio.run(model.prefill(text[:end + 1], start))
-    signals = (read.signals.hidden, read.signals.logits, read.signals.token, read.indices)
-    print(peak() - before - max(held) - sum(part.nbytes for part in signals))
+    took = []
+    for _ in range(3):
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        read = asyncio.run(model.prefill(text[:end + 1], start))
+        signals = (read.signals.hidden, read.signals.logits, read.signals.token, read.indices)
+        took.append(peak() - before - max(held) - sum(part.nbytes for part in signals))
+        del read, signals
+    print(min(took))
 """
 
 
@@ -74,12 +79,14 @@ def test_slices_change_nothing(monkeypatch):
 @pytest.mark.slow
 def test_a_reading_takes_no_more_than_its_formula():
     """Beside what it keeps and gives. At once, the logits of 2,048 positions are 1.2 GB, and a mask
-    of 2,048 tokens over 8,192 is 270 MB."""
+    of 2,048 tokens over 8,192 is 270 MB.
+
+    What is freed goes back to the system at once, and the least of three readings counts: what an
+    allocator keeps, or loads late, is not the reading's."""
     told = subprocess.run(
         [sys.executable, "-c", READING], capture_output=True, text=True, check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[1], env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
     )  # fmt: skip
     logits, masks = map(int, told.stdout.split())
     assert logits < 3 * LOGIT_BYTES  # activations are small here
-    # Four heads share keys; what the allocator keeps varies by a third with the machine's load.
-    assert masks < 5 * 4 * 4 * MASKED
+    assert masks < 5 * 4 * 4 * MASKED  # four heads share keys
