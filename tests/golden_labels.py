@@ -258,6 +258,7 @@ def outcome():
             sentences=FullStops(),
             bound=bound,
             per_query=per_query,
+            samples=0,
             seed=0,
             max_new_tokens=limit,
         )

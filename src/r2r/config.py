@@ -174,7 +174,8 @@ class LabelerConfig:
     # likelihood, outcome: of the SLM's token's probability, relative to that of the LLM's own
     bound: float | None = None
     per_query: int | None = None  # outcome: mismatches that are followed to the answer's end
-    seed: int | None = None  # outcome: of their choice
+    samples: int | None = None  # outcome: ends that are drawn to confirm a divergent token
+    seed: int | None = None  # outcome: of these, and of the choice
 
 
 @dataclass

@@ -75,7 +75,7 @@ OUTSIDE = {
     ),
     "read by another rule, system, temperature or way only": (
         "pair.middle.", "benchmark.train_tasks", "benchmark.top_p", "benchmark.judge.",
-        "labeler.judge.", "labeler.bound", "labeler.per_query", "labeler.seed",
+        "labeler.judge.", "labeler.bound", "labeler.per_query", "labeler.samples", "labeler.seed",
         "labeler.paths.router", "labeler.paths.threshold", "query_level.",
     ),
     "what is told of them, or what is done beside": (

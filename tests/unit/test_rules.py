@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,12 +57,13 @@ def led_astray(prompt, answer):
     return ids("2")[0] if len(answer) == 17 and answer[6] == ids("4")[0] else token
 
 
-def outcome(sentences, bound=1.0, per_query=99, limit=40, seed=0, finals=LastDigit):
+def outcome(sentences, bound=1.0, per_query=99, samples=0, limit=40, seed=0, finals=LastDigit):
     return Outcome(
         finals=finals(),
         sentences=sentences,
         bound=bound,
         per_query=per_query,
+        samples=samples,
         seed=seed,
         max_new_tokens=limit,
     )
@@ -227,6 +229,32 @@ def test_outcome_follows_only_what_the_llm_finds_unlikely(tmp_path):
     manifest = label(tmp_path, llm=llm, rule=partial(outcome, bound=0.36, per_query=1))
     assert sum(request.parent is not None for request in llm.requests) == 10  # of 40 mismatches
     assert manifest["counts"]["unsampled"] == 20 and manifest["counts"]["neutral"] >= 10
+
+
+class Warm(ToyEngine):
+    """Draws what ``drawn`` says, and is else led astray."""
+
+    def __init__(self, drawn):
+        super().__init__(led_astray)
+        self.drawn = drawn
+
+    async def decode(self, request):
+        rule = self.drawn if request.sampling.temperature else led_astray
+        return await ToyEngine(rule).decode(replace(request, parent=None))
+
+
+def always_astray(prompt, answer):
+    return ids("2")[0] if len(answer) == 17 else plan(prompt, answer)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "divergent", "unverified"),
+    [(led_astray, 10, 0), (plan, 0, 10), (always_astray, 0, 10)],
+    ids=["as before", "comes back", "was never sure"],
+)
+def test_a_change_is_confirmed_by_ends_that_are_drawn(tmp_path, drawn, divergent, unverified):
+    counts = label(tmp_path, llm=Warm(drawn), rule=partial(outcome, samples=2))["counts"]
+    assert (counts["divergent"], counts["unverified"]) == (divergent, unverified)
 
 
 def test_an_answer_whose_tokens_are_all_likely_has_nothing_to_follow(tmp_path):

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Protocol
 
-from r2r.engines.base import Request
+from r2r.engines.base import Request, Sampling
 from r2r.labeling.concurrent import map_bounded
 from r2r.labeling.continuations import CONTINUATIONS_AT_ONCE, Fork
 from r2r.labeling.respond import Query
@@ -17,6 +17,7 @@ from r2r.labeling.verify import Verdict
 from r2r.records import fingerprint
 
 OUTCOME_VERSION = 2  # which mismatches are followed to the end, and what is made of the answers
+TEMPERATURE = 0.7  # of the ends that are drawn to confirm a verdict
 
 
 class Finals(Protocol):
@@ -40,6 +41,11 @@ class Outcome:
     times that of its own. Of the others ``per_query`` of an answer are followed, drawn by ``seed``;
     the rest is ``unsampled``. ``max_new_tokens``: of a whole answer. What is cut off there, or
     stands against an answer that has no final one, is ``unverified``.
+
+    An LLM that is not sure of its answer comes to another one after any change of wording. So
+    where it did, ``samples`` more ends are drawn (``TEMPERATURE``) behind the SLM's token and as
+    many behind its own: only where none of the first has its answer and each of the second has,
+    the token is divergent, else ``unverified``.
     """
 
     def __init__(
@@ -49,11 +55,13 @@ class Outcome:
         sentences: Sentences,
         bound: float,
         per_query: int,
+        samples: int,
         seed: int,
         max_new_tokens: int,
     ):
         self.finals, self.sentences, self.bound = finals, sentences, bound
-        self.per_query, self.seed, self.max_new_tokens = per_query, seed, max_new_tokens
+        self.per_query, self.samples, self.seed = per_query, samples, seed
+        self.max_new_tokens = max_new_tokens
 
     async def prove(self) -> None:
         return None
@@ -88,26 +96,42 @@ class Outcome:
 
     async def _verdict(self, fork: Fork, own: str, held: Held) -> Verdict:
         query, at = fork.response.query, fork.position
-        answer = [*fork.response.tokens[:at], fork.token]
-        if fork.token not in self.sentences.eos_ids:
-            longest = min(self.max_new_tokens, held.context - len(query.tokens))
-            if len(answer) >= longest:
-                return "unverified"
-            request = Request(
-                query.tokens,
-                answer,
-                longest - len(answer),
-                parent=held.session,
-                on_tokens=held.on_tokens,
-            )
-            async with held.turn():
-                decoded = await held.llm.decode(request)
-            answer = [*answer, *decoded.tokens]
-            fork.tail = answer[at : self.sentences.end(answer, fork.start, at)]
-            if decoded.reason != "eos":
-                return "unverified"
+        swapped = [*fork.response.tokens[:at], fork.token]
+        answer, ended = await self._end(query, swapped, held, Sampling())
+        fork.tail = answer[at : self.sentences.end(answer, fork.start, at)]
+        if not ended:
+            return "unverified"
+        if await self._same(query, own, answer):
+            return "neutral"
+        for begun, holds in ((swapped, False), (fork.response.tokens[: at + 1], True)):
+            for draw in range(self.samples):
+                sampling = Sampling(temperature=TEMPERATURE, seed=self.seed + draw)
+                answer, ended = await self._end(query, begun, held, sampling)
+                if not ended or await self._same(query, own, answer) != holds:
+                    return "unverified"
+        return "divergent"
+
+    async def _end(
+        self, query: Query, begun: list[int], held: Held, sampling: Sampling
+    ) -> tuple[list[int], bool]:
+        """The LLM's answer from ``begun`` on, and whether it ended within the limit."""
+        if begun[-1] in self.sentences.eos_ids:
+            return begun, True
+        longest = min(self.max_new_tokens, held.context - len(query.tokens))
+        if len(begun) >= longest:
+            return begun, False
+        request = Request(
+            query.tokens,
+            begun,
+            longest - len(begun),
+            sampling=sampling,
+            parent=held.session,
+            on_tokens=held.on_tokens,
+        )
+        async with held.turn():
+            decoded = await held.llm.decode(request)
+        return [*begun, *decoded.tokens], decoded.reason == "eos"
+
+    async def _same(self, query: Query, own: str, answer: list[int]) -> bool:
         final = self.finals.read(query, self.sentences.text(answer))
-        if final is None:
-            return "divergent"
-        same = await asyncio.to_thread(self.finals.same, query, own, final)
-        return "neutral" if same else "divergent"
+        return final is not None and await asyncio.to_thread(self.finals.same, query, own, final)

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 EQUIVALENCE_VERSION = 1  # which sentences say the same, by rule
 # disputed: the judge changed its mind with the order. It counts as divergent: a wrong "neutral"
 # costs accuracy, a wrong "divergent" only a call of the larger model.
-# unverified: no readable verdict; the token gets no label.
+# unverified: no readable verdict, or no certain one; the token gets no label.
 # unsampled: nobody looked; the token gets no label.
 Verdict = Literal["neutral", "divergent", "disputed", "unverified", "unsampled"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from r2r.labeling.controls import Proof
 
 SENTENCES = ("equivalence", "judge")  # rules that compare two sentences
-SETTINGS = {"likelihood": ("bound",), "outcome": ("bound", "per_query", "seed")}
+SETTINGS = {"likelihood": ("bound",), "outcome": ("bound", "per_query", "samples", "seed")}
 
 
 def check_rule(config: Config) -> None:

@@ -53,6 +53,7 @@ AT_LEAST = {
     "labeler.max_new_tokens": 1,
     "labeler.max_sentence_tokens": 1,
     "labeler.per_query": 1,
+    "labeler.samples": 0,
     "labeler.seed": 0,
     "labeler.shard_queries": 1,
     "pair.context_length": 2,

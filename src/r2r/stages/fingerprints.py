@@ -328,8 +328,8 @@ def _rule(bench: Workbench) -> dict[str, Any]:
     from r2r.evaluation.harness import split_tasks
 
     tasks = split_tasks(bench.config.benchmark, "train")
-    drawn = {"bound": config.bound, "per_query": config.per_query, "seed": config.seed}
-    return told | drawn | {"tasks": tasks}
+    drawn = ("bound", "per_query", "seed", *(["samples"] if config.samples else []))
+    return told | {name: getattr(config, name) for name in drawn} | {"tasks": tasks}
 
 
 def _rule_steps(bench: Workbench) -> dict[str, Any]:

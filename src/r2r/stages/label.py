@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 KINDS = ("identical", "neutral", "divergent")
 UNLABELLED = {
-    "unverified": "no readable verdict",
+    "unverified": "no readable or no certain verdict",
     "unsampled": "not drawn (labeler.per_query of each answer are)",
 }
 

@@ -40,12 +40,14 @@ def _outcome(bench: Workbench) -> Rule:
     from r2r.labeling.outcome import Outcome
 
     config = bench.config.labeler
-    assert config.bound is not None and config.per_query is not None and config.seed is not None
+    assert config.bound is not None and config.per_query is not None
+    assert config.samples is not None and config.seed is not None
     return Outcome(
         finals=TaskFinals(finals(bench.config.benchmark), bench.config.pair.think_end),
         sentences=sentences(bench),
         bound=config.bound,
         per_query=config.per_query,
+        samples=config.samples,
         seed=config.seed,
         max_new_tokens=config.max_new_tokens,
     )
