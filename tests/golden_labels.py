@@ -221,7 +221,8 @@ def forked():
     forks = [Fork(response, at, token, start, ratio=ratio) for at, token, start, ratio in slips_at]
 
     def held(llm):
-        return Held(llm, context=40, turn=nullcontext, on_tokens=lambda tokens, scores: None)
+        deaf = {"on_tokens": lambda tokens, scores: None, "on_parts": lambda parts: None}
+        return Held(llm, context=40, turn=nullcontext, **deaf)
 
     return forks, held
 

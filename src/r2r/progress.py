@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class UnderWay:
     limit: float  # tokens that it may get
     tokens: int = 0  # that it has
     parts: int | None = None  # that were left of it when that became known
+    ahead: float = 0.0  # how long they are thought to be, all together
     before: int = 0  # tokens that it had then
 
 
@@ -73,7 +74,7 @@ class Progress:
 
     An item is what is kept as a whole: an answer, a labelled query. ``expect`` says how many there
     are; then each is either ``keep`` (an earlier run has finished it), or ``begin``, any number of
-    ``move``, and ``end``; where all that is left of one is so many parts, ``split`` says so, and
+    ``move``, and ``end``; where all that is left of one is a few parts, ``split`` says so, and
     what was made of it until then has been read again, in ``read_s`` seconds a token. ``doing``:
     what happens beside the items (loading the models, grading); ``note``: what else a reader may
     want to know.
@@ -88,7 +89,7 @@ class Progress:
     width: int = 1
     unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
-    parts: int = 0  # of finished items, the tokens of those parts, and of those items
+    foreseen: float = 0.0  # of finished items' parts, their tokens, and the items' tokens
     of_parts: int = 0
     of_split: int = 0
     kept: int = 0
@@ -109,7 +110,7 @@ class Progress:
         with self.lock:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
-            self.parts = self.of_parts = self.of_split = 0
+            self.foreseen, self.of_parts, self.of_split = 0.0, 0, 0
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
 
@@ -132,12 +133,14 @@ class Progress:
             self.made += tokens
             self.unsaid += tokens
 
-    def split(self, item: Hashable, parts: int) -> None:
-        """What is left of it is so many parts, worked on side by side."""
+    def split(self, item: Hashable, parts: Sequence[float]) -> None:
+        """What is left of it is these parts, worked on side by side; of each how long it is thought
+        to be, in proportion to the others of all items. Said again as soon as more is known."""
         with self.lock:
             state = self.under_way[item]
-            state.parts, state.before = parts, state.tokens
-            self.reread += state.tokens
+            if state.parts is None:
+                self.reread += state.tokens
+            state.parts, state.ahead, state.before = len(parts), sum(parts), state.tokens
 
     def end(self, item: Hashable) -> None:
         """It is finished and kept."""
@@ -146,7 +149,7 @@ class Progress:
             state = self.under_way.pop(item)
             self.lengths.append(state.tokens)
             if state.parts is not None:
-                self.parts += state.parts
+                self.foreseen += state.ahead
                 self.of_parts += state.tokens - state.before
                 self.of_split += state.tokens
 
@@ -170,7 +173,7 @@ class Progress:
             seconds, reading, tokens = dict(self.seconds), dict(self.reading), dict(self.tokens)
             elapsed = self.since - self.began if self.began is not None else 0.0
             kept, made = self.kept, self.made
-            part = self.of_parts / self.parts if self.parts else np.nan  # tokens of one
+            each = self.of_parts / self.foreseen if self.foreseen else np.nan
             serial = 1 - self.of_parts / self.of_split if self.of_split else 1.0
         moving = np.array([state.tokens for _, state in items], dtype=np.int64)
         limits = np.array([state.limit for _, state in items])
@@ -184,10 +187,12 @@ class Progress:
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
             parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
-            ends = np.array([state.before for _, state in items]) + part * parts
+            rests = each * np.array([state.ahead for _, state in items])
+            ends = np.array([state.before for _, state in items]) + rests
+            ends[np.isnan(parts)] = np.nan
             left = ahead(
                 finished, moving, limits, waiting=waiting, width=width, foreseen=ends,
-                parts=(ends - moving) / max(part, 1.0), serial=serial,
+                parts=parts * (ends - moving) / np.maximum(rests, 1.0), serial=serial,
             )  # fmt: skip
             to_read = left.tokens * serial + moving[np.isnan(parts)].sum()
             expected = done + left.tokens

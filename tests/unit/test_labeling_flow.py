@@ -145,11 +145,11 @@ def test_queries_under_way_are_bounded_and_one_that_is_judged_for_long_holds_up_
     made = labeler(verifier=Slow(), max_batch=4, in_flight=6)
     inner = made.label
 
-    async def watched(numbered, on_tokens, on_forks):
+    async def watched(numbered, on_tokens, on_parts):
         nonlocal most
         under_way.add(numbered[0])
         most = max(most, len(under_way))
-        return await inner(numbered, on_tokens, on_forks)
+        return await inner(numbered, on_tokens, on_parts)
 
     async def keep(finished):
         under_way.discard(finished.data_id)

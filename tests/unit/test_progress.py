@@ -62,19 +62,34 @@ def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_other
     for item, parts in (("a", 2), ("b", 6)):
         progress.begin(item)
         progress.move(item, 10)
-        progress.split(item, parts)
+        progress.split(item, [1] * parts)
         progress.move(item, 5 * parts)
         clock.now += 1
         progress.end(item)
     progress.begin("c")
     progress.move("c", 10)
-    progress.split("c", 400)
+    progress.split("c", [1] * 400)
     progress.move("c", 100)
     clock.now += 1
     facts = progress.facts()
     assert facts.expected == 20 + 40 + 10 + 2000
     speed = 170 / 3  # as long as two are under way there is no other
     assert facts.eta_s == pytest.approx(1900 / speed, rel=0.5)
+
+
+def test_the_parts_of_a_long_item_are_as_long_as_it_says():
+    progress, clock = begun(total=2, width=1)
+    for item, rest in (("short", [4, 6]), ("long", [300, 100])):
+        progress.begin(item)
+        progress.move(item, 10)
+        progress.split(item, [])
+        progress.split(item, rest)
+        clock.now += 1
+        if item == "short":
+            progress.move(item, 20)  # twice what it had said
+            progress.end(item)
+    facts = progress.facts()
+    assert facts.expected == 30 + 10 + 800
 
 
 def test_what_was_written_has_to_be_read_again_before_an_item_ends():
@@ -86,12 +101,12 @@ def test_what_was_written_has_to_be_read_again_before_an_item_ends():
         clock.now += 10
         if item == "a":
             clock.now += 5
-            progress.split(item, 0)
+            progress.split(item, [])
             progress.end(item)
     # 5 s to read b, and 15 s each for c and d.
     assert progress.facts().eta_s == pytest.approx(35, rel=0.1)
     clock.now += 5
-    progress.split("b", 0)
+    progress.split("b", [])
     assert progress.facts().eta_s == pytest.approx(30, rel=0.1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_labeling import EQUIVALENCE, PLAN, column, label, labeler, plan
+from test_labeling import EQUIVALENCE, PLAN, column, label, labeler, plan, queries
 from test_labeling_flow import Cut, cut_at
 from test_on_ray import on_ray, workers_find_the_tests  # noqa: F401  # a fixture
 from tiny import NANO
@@ -276,6 +276,14 @@ def test_what_is_not_drawn_has_no_label_and_is_told(tmp_path):
     assert set(trained.tolist()) == {0, 1}
     text = write_report(tmp_path).read_text()
     assert "20 masked, 0 unverified, 10 of the differing ones not sampled. Responses" in text
+
+
+def test_outcome_says_how_much_of_the_answer_is_left_where_it_goes_on():
+    told = []
+    made = labeler(llm=led_astray, rule=partial(outcome, per_query=2))
+    asyncio.run(made.label((0, queries(1)[0]), on_parts=told.append))
+    assert told[0] == [] and len(told[1]) == 2 and len(told) == 2
+    assert all(0 < left <= len(PLAN) for left in told[1])
 
 
 def test_another_seed_draws_others(tmp_path):

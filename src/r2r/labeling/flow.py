@@ -38,8 +38,8 @@ class Progress:
     def move(self, data_id: int, tokens: int) -> None:
         """So many more tokens were written for it."""
 
-    def split(self, data_id: int, parts: int) -> None:
-        """Its answer is there: what is left are so many continuations."""
+    def split(self, data_id: int, parts: Sequence[float]) -> None:
+        """Its answer is read: what is left are these continuations, each so long, relatively."""
 
     def finished(self, data_id: int, query: Query, facts: Facts) -> None:
         """It is done and kept; by an earlier run where it was never begun."""

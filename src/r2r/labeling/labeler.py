@@ -70,12 +70,12 @@ class QueryLabeler:
         self,
         asked: Asked,
         on_tokens: Callable[[int], None] = lambda count: None,
-        on_forks: Callable[[int], None] = lambda count: None,
+        on_parts: Callable[[Sequence[float]], None] = lambda parts: None,
     ) -> Finished:
         """One query through all steps; it waits for engines and judge, and for no other query.
 
-        ``on_tokens(count)`` hears of what the LLM writes for it, ``on_forks(count)`` once of how
-        many mismatches the LLM may go on from.
+        ``on_tokens(count)`` hears of what the LLM writes for it; ``on_parts(parts)`` that its
+        answer is read (of no parts), then how long each of those to come will be, relatively.
         """
         data_id, _ = asked
         written = 0
@@ -87,7 +87,9 @@ class QueryLabeler:
 
         # What began first goes first, so that few queries are under way, and those soon done.
         turn = partial(self.turns.turn, next(self.order))
-        held = Held(self.llm, context=self.context, turn=turn, on_tokens=heard)
+        held = Held(
+            self.llm, context=self.context, turn=turn, on_tokens=heard, on_parts=on_parts
+        )  # fmt: skip
         try:
             async with turn():
                 response, left_out = await self._answer(asked, held.session, heard)
@@ -101,7 +103,7 @@ class QueryLabeler:
             forks = forks_of(response, reading.mismatch, small, self.sentences)
             for fork, ratio in zip(forks, ratios, strict=True):
                 fork.ratio = ratio
-            on_forks(min(len(forks), self.config.per_query or len(forks)))
+            on_parts([])
             verdicts = await self.rule.verdicts(forks, held) if forks else []
         finally:
             held.release()

@@ -76,6 +76,7 @@ class Outcome:
         if own is None:
             return [found.get(fork.position, "unverified") for fork in forks]
         chosen = self._chosen(response.query.tokens, unlikely)
+        held.on_parts([len(response.tokens) - fork.position for fork in chosen])
 
         async def one(fork: Fork) -> Verdict:
             return await self._verdict(fork, own, held)

@@ -19,7 +19,9 @@ class Held:
 
     ``session``: may be named as a request's parent until ``release``, which a rule calls as soon as
     it can. ``context``: tokens that prompt and answer may take together. ``turn()``: to be held
-    while the LLM computes. ``on_tokens``: of each request that writes.
+    while the LLM computes. ``on_tokens``: of each request that writes. ``on_parts(parts)``: a rule
+    that has the LLM go on says from how many places, and how long each will be about, in tokens or
+    relatively: how long the run will take is told by it.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Held:
         context: int,
         turn: Callable[[], AbstractAsyncContextManager[None]],
         on_tokens: OnTokens,
+        on_parts: Callable[[Sequence[float]], None],
     ):
-        self.llm, self.context, self.turn, self.on_tokens = llm, context, turn, on_tokens
+        self.llm, self.context, self.turn = llm, context, turn
+        self.on_tokens, self.on_parts = on_tokens, on_parts
         self.session, self.released = llm.new_session(), False
 
     def release(self) -> None:
@@ -64,6 +68,7 @@ class PathFollowing:
         return await prove(self.verifier, self.verifier.controls)
 
     async def verdicts(self, forks: Sequence[Fork], held: Held) -> list[Verdict]:
+        held.on_parts([1.0] * len(forks))
         await follow(
             held.llm,
             forks,

@@ -49,7 +49,7 @@ class Labelled(Progress):
     def move(self, data_id: int, tokens: int) -> None:
         self.shown.move(data_id, tokens)
 
-    def split(self, data_id: int, parts: int) -> None:
+    def split(self, data_id: int, parts: Sequence[float]) -> None:
         self.shown.split(data_id, parts)
 
     def finished(self, data_id: int, query: Query, facts: Facts) -> None:
