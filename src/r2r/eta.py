@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 UNSEEN = 0.5  # items thought to be longer than all that were seen, and to end beyond
+SHAPES = 2.0 ** np.arange(-1, 3, 0.5)  # from a power law's to answers that are all alike
+MOST = (0.5, 0.9)  # of those begun are still under way: from none of that shape, to all of it
 DRAWS = 4  # of the lengths to come, whose mean is told
 DRAWN = 1024  # items of one draw; where more are left, the first of them take the mean length
 # With so many items under way half of a step's time is its own and half theirs: as measured on a
@@ -28,7 +30,9 @@ class Lengths:
     """How long items get, in tokens.
 
     ``finished``, ``under_way`` [items]: tokens of each. Beyond the longest finished one items end
-    as often, by the token, as they did in the upper half of what was seen.
+    as often, by the token, as they did in the upper half of what was seen. But while most of those
+    begun are still under way, they will end ever more often if the few that ended did: as in
+    Weibull's law, of the ``shape`` that those tell.
     """
 
     def __init__(self, finished: np.ndarray, under_way: np.ndarray):
@@ -37,10 +41,12 @@ class Lengths:
         at_risk = len(everyone) - np.searchsorted(everyone, ends) + UNSEEN
         self.ends = ends.astype(float)
         self.left = np.cumprod(1 - count / at_risk)  # share longer than each of ``ends``
-        longest = everyone[-1] if len(everyone) else 0
-        seen = np.clip(everyone - longest / 2, 0, None).sum()
-        ended = count[ends > longest / 2].sum() + UNSEEN
-        self.mean_rest = max(1.0, (seen + UNSEEN) / ended)  # tokens, of one longer than all seen
+        most = np.interp(self.left[-1] if len(ends) else 1.0, MOST, (0.0, 1.0))
+        self.shape = _shape(finished, everyone) ** most
+        half = everyone[-1] / 2 if len(everyone) else 0.0
+        seen = (np.maximum(everyone, half) ** self.shape - half**self.shape).sum()
+        ended = count[ends > half].sum() + UNSEEN
+        self.rest = max(1.0, (seen + UNSEEN) / ended)  # of one longer than all seen, to the shape
 
     def draw(self, beyond: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Lengths [items] of items that are longer than ``beyond`` [items]: those that a share
@@ -49,12 +55,25 @@ class Lengths:
         lefts = np.concatenate([[1.0], self.left])
         rest = lefts[np.searchsorted(self.ends, beyond, side="right")] * shares
         place = np.searchsorted(-self.left, -rest)
-        tail = np.maximum(last, beyond) + self.mean_rest * np.log(
-            np.minimum(lefts[-1], rest / shares) / rest
-        ).clip(0)
+        further = np.log(np.minimum(lefts[-1], rest / shares) / rest).clip(0)
+        tail = np.maximum(last, beyond) ** self.shape + self.rest * further
+        tail **= 1 / self.shape
         if not len(self.ends):
             return tail
         return np.where(place < len(self.ends), self.ends[place.clip(max=len(self.ends) - 1)], tail)
+
+
+def _shape(finished: np.ndarray, everyone: np.ndarray) -> float:
+    """Of Weibull's law, by which items end as often as their length to this less one: the mean over
+    SHAPES (in logs), each weighed by how well it explains who ended and who has not."""
+    ended, longest = finished[finished > 0], max(everyone, default=0)
+    if not len(ended):
+        return 1.0
+    seen = (everyone[everyone > 0, None] / longest) ** SHAPES
+    found = len(ended) + UNSEEN
+    fits = (SHAPES - 1) * np.log(ended / longest).sum() + len(ended) * np.log(SHAPES)
+    fits -= found * np.log(seen.sum(0) + UNSEEN)
+    return float(np.exp(np.average(np.log(SHAPES), weights=np.exp(fits - fits.max()))))
 
 
 @dataclass(frozen=True, slots=True)
