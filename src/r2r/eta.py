@@ -65,14 +65,14 @@ class Lengths:
 
 def _shape(finished: np.ndarray, everyone: np.ndarray) -> float:
     """Of Weibull's law, by which items end as often as their length to this less one: the mean over
-    SHAPES (in logs), each weighed by how well it explains who ended and who has not."""
-    ended, longest = finished[finished > 0], max(everyone, default=0)
+    SHAPES (in logs), each weighed by how well it explains who ended, and who (of ``everyone``, the
+    longest last) has not."""
+    ended = finished[finished > 0]
     if not len(ended):
         return 1.0
-    seen = (everyone[everyone > 0, None] / longest) ** SHAPES
-    found = len(ended) + UNSEEN
-    fits = (SHAPES - 1) * np.log(ended / longest).sum() + len(ended) * np.log(SHAPES)
-    fits -= found * np.log(seen.sum(0) + UNSEEN)
+    seen = (everyone[:, None] / everyone[-1]) ** SHAPES
+    fits = (SHAPES - 1) * np.log(ended / everyone[-1]).sum() + len(ended) * np.log(SHAPES)
+    fits -= (len(ended) + UNSEEN) * np.log(seen.sum(0) + UNSEEN)
     return float(np.exp(np.average(np.log(SHAPES), weights=np.exp(fits - fits.max()))))
 
 
