@@ -76,6 +76,19 @@ def _shape(finished: np.ndarray, everyone: np.ndarray) -> float:
     return float(np.exp(np.average(np.log(SHAPES), weights=np.exp(fits - fits.max()))))
 
 
+def exceeding(came: np.ndarray, foreseen: np.ndarray, so_far: np.ndarray) -> np.ndarray:
+    """How many times what is ``foreseen`` of them items come to, of which ``came`` [seen] did, and
+    others have ``so_far`` [items] times it: as those seen that came to as much, together. Beyond
+    them all it is as much more as theirs differ. NaN as long as none is seen."""
+    if not len(came):
+        return np.full(len(so_far), np.nan)
+    times = came / foreseen
+    usual = came.sum() / foreseen.sum()
+    more = np.average(np.abs(times - usual), weights=foreseen)
+    found = [(came[times >= at].sum(), foreseen[times >= at].sum()) for at in so_far]
+    return np.array([a / b if b else at + more for (a, b), at in zip(found, so_far, strict=True)])
+
+
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """What is left to do: tokens, and steps (each gives every item under way one token)."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from r2r.eta import EVEN, ahead, pace
+from r2r.eta import EVEN, ahead, exceeding, pace
 
 UNLIMITED = float("inf")
 LEAST = 0.1  # of the time is writing, however long reading was thought to take
@@ -89,9 +89,10 @@ class Progress:
     width: int = 1
     unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
-    foreseen: float = 0.0  # of finished items' parts, their tokens, and the items' tokens
-    of_parts: int = 0
-    of_split: int = 0
+    # Of finished items that were split, how long their parts were thought to be, and came to.
+    foreseen: list[float] = field(default_factory=list)
+    of_parts: list[int] = field(default_factory=list)
+    of_split: int = 0  # tokens of these items
     kept: int = 0
     made: int = 0
     under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
@@ -110,7 +111,7 @@ class Progress:
         with self.lock:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
-            self.foreseen, self.of_parts, self.of_split = 0.0, 0, 0
+            self.foreseen, self.of_parts, self.of_split = [], [], 0
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
 
@@ -149,8 +150,8 @@ class Progress:
             state = self.under_way.pop(item)
             self.lengths.append(state.tokens)
             if state.parts is not None:
-                self.foreseen += state.ahead
-                self.of_parts += state.tokens - state.before
+                self.foreseen.append(state.ahead)
+                self.of_parts.append(state.tokens - state.before)
                 self.of_split += state.tokens
 
     def _clock(self) -> None:
@@ -173,8 +174,8 @@ class Progress:
             seconds, reading, tokens = dict(self.seconds), dict(self.reading), dict(self.tokens)
             elapsed = self.since - self.began if self.began is not None else 0.0
             kept, made = self.kept, self.made
-            each = self.of_parts / self.foreseen if self.foreseen else np.nan
-            serial = 1 - self.of_parts / self.of_split if self.of_split else 1.0
+            came, foreseen = np.array(self.of_parts), np.array(self.foreseen)
+            serial = 1 - came.sum() / self.of_split if self.of_split else 1.0
         moving = np.array([state.tokens for _, state in items], dtype=np.int64)
         limits = np.array([state.limit for _, state in items])
         done = int(finished.sum() + moving.sum())
@@ -187,9 +188,13 @@ class Progress:
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
             parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
-            rests = each * np.array([state.ahead for _, state in items])
-            ends = np.array([state.before for _, state in items]) + rests
-            ends[np.isnan(parts)] = np.nan
+            before = np.array([state.before for _, state in items])
+            rests = np.array([state.ahead for _, state in items], dtype=float)
+            some, any_seen = rests > 0, foreseen > 0
+            rests[some] *= exceeding(
+                came[any_seen], foreseen[any_seen], (moving - before)[some] / rests[some]
+            )
+            ends = np.where(np.isnan(parts), np.nan, before + rests)
             left = ahead(
                 finished, moving, limits, waiting=waiting, width=width, foreseen=ends,
                 parts=parts * (ends - moving) / np.maximum(rests, 1.0), serial=serial,

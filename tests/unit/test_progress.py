@@ -92,6 +92,23 @@ def test_the_parts_of_a_long_item_are_as_long_as_it_says():
     assert facts.expected == 30 + 10 + 800
 
 
+def test_parts_that_came_to_more_than_they_had_said_are_not_done():
+    progress, clock = begun(total=4, width=1)
+    for item, tokens in (("as said", 100), ("half again", 150), ("thrice", 300)):
+        progress.begin(item)
+        progress.split(item, [100])
+        progress.move(item, tokens)
+        clock.now += 1
+        progress.end(item)
+    progress.begin("under way")
+    progress.split("under way", [100])
+    for made, expected in ((0, 550 / 3), (120, 225), (200, 300)):
+        progress.move("under way", made - progress.under_way["under way"].tokens)
+        assert progress.facts().expected == pytest.approx(550 + expected)
+    progress.move("under way", 200)
+    assert progress.facts().expected > 550 + 401
+
+
 def test_what_was_written_has_to_be_read_again_before_an_item_ends():
     progress, clock = begun(total=4, width=1)
     progress.read_s = 0.5
