@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from matplotlib.image import imread
 from r2r.errors import ConfigError
 from r2r.reporting.charts import PARTS, along_answer
 from r2r.reporting.page import write_report
-from r2r.reporting.runs import exported, find_runs, points, read_run
+from r2r.reporting.runs import exported, find_runs, points, read_run, what_differs
 
 NASTY = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='x'\">"
 FIGURES = {
@@ -55,6 +56,16 @@ def test_a_system_measured_by_many_runs_is_one_point(run, tmp_path):
     again = write_run(tmp_path / "outputs" / "nano_mlp" / "2026-01-02_00-00-00", other)
     labels = [point.label for point in points([read_run(run), read_run(again)])]
     assert labels == ["slm", "mlp @ 0.5", "entropy", "mlp @ 0.1", "mid_50%", "llm"]
+
+
+def test_what_nothing_tells_of_one_run_is_no_difference_of_the_others(run, tmp_path):
+    given = ["benchmark.limit=30", "benchmark.max_new_tokens=64"]
+    told = replace(read_run(run), manifest={"overrides": given})
+    another = replace(told, manifest={"overrides": given[:1]})
+    exports = replace(told, folder=None, manifest={})
+    assert [p.label for p in points([told, exports]) if p.system == "routed"] == ["mlp @ 0.1"]
+    shared = what_differs([each.overrides for each in (told, another, exports)])
+    assert shared == ["max_new_tokens=64", "", ""]
 
 
 def test_training_rows_of_an_epoch_are_joined(run):

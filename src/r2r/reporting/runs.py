@@ -47,9 +47,9 @@ class Run:
     manifest: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def overrides(self) -> list[str]:
-        """Of its command line."""
-        return self.manifest.get("overrides", [])
+    def overrides(self) -> list[str] | None:
+        """Of its command line; None where nothing tells them."""
+        return self.manifest.get("overrides")
 
     def traces(self) -> list[dict[str, Any]]:
         """Rows of traces.jsonl (``reporting.traces``)."""
@@ -206,13 +206,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def what_differs(overrides: Sequence[Sequence[str]], but: tuple[str, ...] = ()) -> list[str]:
+def what_differs(overrides: Sequence[Sequence[str] | None], but: tuple[str, ...] = ()) -> list[str]:
     """For each run the overrides that only some runs have, in short; the router, which names its
-    rows, and ``but`` left out."""
-    common = set.intersection(*map(set, overrides)) if overrides else set()
+    rows, and ``but`` left out. A run whose overrides nothing tells (None) differs from none."""
+    known = [set(of) for of in overrides if of is not None]
+    common = set.intersection(*known) if known else set()
     left_out = ("router", "policy", *but)
     own = (
-        [o for o in of if o not in common and o.partition("=")[0] not in left_out]
+        [o for o in of or () if o not in common and o.partition("=")[0] not in left_out]
         for of in overrides
     )
     return [", ".join(map(_short, of)) for of in own]
