@@ -68,6 +68,20 @@ def test_what_nothing_tells_of_one_run_is_no_difference_of_the_others(run, tmp_p
     assert shared == ["max_new_tokens=64", "", ""]
 
 
+def test_what_all_runs_of_a_router_share_is_not_in_their_names(run):
+    told = read_run(run)
+
+    def made(router, threshold, *overrides):
+        results = told.results | {"router": router, "threshold": threshold}
+        return replace(told, results=results, manifest={"overrides": list(overrides)})
+
+    runs = [made("mlp", 0.1, "labeler=judge"), made("mlp", 0.5, "labeler=judge"), made("probe", 1)]
+    labels = {point.label for point in points(runs) if point.system == "routed"}
+    assert labels == {"mlp @ 0.1", "mlp @ 0.5", "probe @ 1"}
+    runs.append(made("mlp", 0.1, "labeler=likelihood"))
+    assert "mlp, labeler=judge @ 0.5" in {point.label for point in points(runs)}
+
+
 def test_training_rows_of_an_epoch_are_joined(run):
     first, last = read_run(run).training
     assert (first["train/loss"], first["val/loss"], last["val/average_precision"]) == (

@@ -232,16 +232,19 @@ def points(runs: Sequence[Run]) -> list[Point]:
     another system that the runs measured differently.
     """
     found: dict[tuple[Any, ...], tuple[Point, str]] = {}
-    differs = what_differs([run.overrides for run in runs], but=IN_LABELS)
-    for run, own in zip(runs, differs, strict=True):
+    overrides = [run.overrides for run in runs]
+    routers = [routed_by(run.results) for run in runs]
+    for run, router, own in zip(runs, routers, what_differs(overrides, IN_LABELS), strict=True):
         head = run.results
+        alike = [of for of, other in zip(overrides, routers, strict=True) if other == router]
+        among_alike = what_differs([run.overrides, *alike], IN_LABELS)[0]
         for system, figures in head["systems"].items():
             routed = system == "routed"
             point = Point(
                 pair=head["pair"],
                 benchmark=head["benchmark"],
                 system=system,
-                series=", ".join(filter(None, (routed_by(head), own))) if routed else system,
+                series=", ".join(filter(None, (router, among_alike))) if routed else system,
                 threshold=head["threshold"] if routed else None,
                 figures=figures,
                 run=run,

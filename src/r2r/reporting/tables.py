@@ -44,7 +44,7 @@ def speed(figures: Mapping[str, Any]) -> str:
 
 def cut(figures: Mapping[str, Any]) -> str:
     """How many answers their length has cut; a dash in results of before it was counted."""
-    return f"{figures['cut_answers']:,}" if "cut_answers" in figures else "-"
+    return f"{figures['cut_answers']:,.0f}" if "cut_answers" in figures else "-"
 
 
 def cut_warning(system: str, figures: Mapping[str, Any]) -> str | None:
