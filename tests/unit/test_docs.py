@@ -140,7 +140,8 @@ def test_nothing_advises_an_install_by_name():
     asks = re.compile(
         r"\b(pip|pipx|uv|uvx)\b[^\n`]*\b(install|add|run|uvx)\b[^\n`]*['\"\s=]r2r(-routing)?\b"
     )
-    assert asks.search("pip install 'r2r[sglang]'") and asks.search("uv add r2r")
+    name = "r2r"
+    assert asks.search(f"pip install '{name}[sglang]'") and asks.search(f"uv add {name}")
     for path in (*pages, *sources, ROOT / "Makefile", ROOT / "pyproject.toml"):
         for line in path.read_text().splitlines():
             assert not asks.search(line), f"{path.name}: {line}"
