@@ -21,9 +21,11 @@ DRAWN = 1024  # items of one draw; where more are left, the first of them take t
 # CPU (7 for the LLMs of nano and medium, 15 and 45 for their SLMs), and a GPU's order of magnitude.
 # Known better where engines in this process are timed before.
 EVEN = {"cpu": 8.0, "cuda": 128.0}
+LIKE = 8  # items that all those of earlier runs together weigh as much as
 # How little that weighs beside what was measured. With less, the noise of a few numbers that lie
 # close together (63 of 64, as the first items end) makes any slope of them.
 DOUBT = 0.01
+NONE = np.array([], dtype=np.int64)
 
 
 class Lengths:
@@ -32,21 +34,29 @@ class Lengths:
     ``finished``, ``under_way`` [items]: tokens of each. Beyond the longest finished one items end
     as often, by the token, as they did in the upper half of what was seen. But while most of those
     begun are still under way, they will end ever more often if the few that ended did: as in
-    Weibull's law, of the ``shape`` that those tell.
+    Weibull's law, of the ``shape`` that those tell. ``like`` [items]: tokens of others that are
+    thought to be alike, and tell of lengths that none has come to yet.
     """
 
-    def __init__(self, finished: np.ndarray, under_way: np.ndarray):
-        ends, count = np.unique(finished, return_counts=True)
-        everyone = np.sort(np.concatenate([finished, under_way]))
-        at_risk = len(everyone) - np.searchsorted(everyone, ends) + UNSEEN
+    def __init__(self, finished: np.ndarray, under_way: np.ndarray, like: np.ndarray = NONE):
+        each = min(1.0, LIKE / max(1, len(like)))
+        ends, where = np.unique(np.concatenate([finished, like]), return_inverse=True)
+        count = np.bincount(where, np.repeat([1.0, each], [len(finished), len(like)]), len(ends))
+        here = np.sort(np.concatenate([finished, under_way]))
+        unseen = UNSEEN * (1.0 if not len(like) or here.max(initial=0) > like.max() else each)
+        at_risk = len(here) - np.searchsorted(here, ends) + unseen
+        at_risk += each * (len(like) - np.searchsorted(np.sort(like), ends))
         self.ends = ends.astype(float)
         self.left = np.cumprod(1 - count / at_risk)  # share longer than each of ``ends``
         most = np.interp(self.left[-1] if len(ends) else 1.0, MOST, (0.0, 1.0))
-        self.shape = _shape(finished, everyone) ** most
-        half = everyone[-1] / 2 if len(everyone) else 0.0
-        seen = (np.maximum(everyone, half) ** self.shape - half**self.shape).sum()
+        self.shape = _shape(finished, here) ** most
+        everyone = np.concatenate([here, like])
+        half = everyone.max(initial=0.0) / 2
+        seen = np.maximum(everyone, half) ** self.shape - half**self.shape
+        seen[len(here) :] *= each
         ended = count[ends > half].sum() + UNSEEN
-        self.rest = max(1.0, (seen + UNSEEN) / ended)  # of one longer than all seen, to the shape
+        # Of one longer than all seen, to the shape.
+        self.rest = max(1.0, (seen.sum() + UNSEEN) / ended)
 
     def draw(self, beyond: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Lengths [items] of items that are longer than ``beyond`` [items]: those that a share
@@ -104,23 +114,25 @@ def ahead(
     *,
     waiting: int,
     width: int,
+    like: np.ndarray = NONE,
     foreseen: np.ndarray | None = None,
     parts: np.ndarray | None = None,
     serial: float = 1.0,
 ) -> Ahead:
     """Of items of which ``width`` are worked on at once, and ``waiting`` are not begun yet.
 
-    ``limits`` [under way]: tokens that each may get at most. ``foreseen`` [under way]: tokens that
-    each will have, where that is known, else NaN; ``parts`` [under way]: of an item whose end is
-    known, how many parts are left, which are worked on side by side. ``serial``: what share of
-    their tokens other items get one after the other, and not in such parts.
+    ``like``: tokens of others, as for ``Lengths``. ``limits`` [under way]: tokens that each may get
+    at most. ``foreseen`` [under way]: tokens that each will have, where that is known, else NaN;
+    ``parts`` [under way]: of an item whose end is known, how many parts are left, which are worked
+    on side by side. ``serial``: what share of their tokens other items get one after the other, and
+    not in such parts.
     """
     if foreseen is None or parts is None:
         foreseen, parts = np.full(len(under_way), np.nan), np.ones(len(under_way))
     known = ~np.isnan(foreseen)
     foreseen = np.maximum(foreseen, under_way)
     seen = np.concatenate([finished, np.round(foreseen[known]).astype(int)])
-    lengths, rng = Lengths(seen, under_way[~known]), np.random.default_rng(0)
+    lengths, rng = Lengths(seen, under_way[~known], like), np.random.default_rng(0)
     at_once = 1 / (serial + (1 - serial) / width)
     beside = np.where(known, np.clip(parts, 1, width), at_once)
     bound = limits.max() if len(limits) else np.inf

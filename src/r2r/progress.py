@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from r2r.eta import EVEN, ahead, exceeding, pace
+from r2r.eta import EVEN, NONE, ahead, exceeding, pace
 
 UNLIMITED = float("inf")
 LEAST = 0.1  # of the time is writing, however long reading was thought to take
@@ -89,6 +89,7 @@ class Progress:
     width: int = 1
     unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
+    like: np.ndarray = field(default_factory=lambda: NONE)  # of others, thought to be alike
     # Of finished items that were split, how long their parts were thought to be, and came to.
     foreseen: list[float] = field(default_factory=list)
     of_parts: list[int] = field(default_factory=list)
@@ -105,12 +106,22 @@ class Progress:
     reread: int = 0  # and tokens read again
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def expect(self, total: int, *, width: int, unit: str = "tokens", doing: str = "") -> None:
+    def expect(
+        self,
+        total: int,
+        *,
+        width: int,
+        unit: str = "tokens",
+        doing: str = "",
+        like: Sequence[int] = (),
+    ) -> None:
         """Work on ``total`` items begins, those kept by earlier runs included; at most ``width`` of
-        them are under way at once. What was before it is over, and forgotten."""
+        them are under way at once. ``like``: tokens of others that are thought to be alike, and
+        tell of these before the first is finished. What was before it is over, and forgotten."""
         with self.lock:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
+            self.like = np.array(like, dtype=np.int64)
             self.foreseen, self.of_parts, self.of_split = [], [], 0
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
@@ -184,7 +195,7 @@ class Progress:
         speed = pace(writing, tokens, self.even)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
-        elif len(finished) and speed:
+        elif (len(finished) or len(self.like)) and speed:
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
             parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
@@ -196,8 +207,9 @@ class Progress:
             )
             ends = np.where(np.isnan(parts), np.nan, before + rests)
             left = ahead(
-                finished, moving, limits, waiting=waiting, width=width, foreseen=ends,
-                parts=parts * (ends - moving) / np.maximum(rests, 1.0), serial=serial,
+                finished, moving, limits, waiting=waiting, width=width, like=self.like,
+                foreseen=ends, parts=parts * (ends - moving) / np.maximum(rests, 1.0),
+                serial=serial,
             )  # fmt: skip
             to_read = left.tokens * serial + moving[np.isnan(parts)].sum()
             expected = done + left.tokens

@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from r2r.engines.base import Sampling
 from r2r.policies.base import Prompt
 from r2r.stages.compose import compose
+from r2r.stages.earlier import answers_like, labelled_like
+from r2r.stages.fingerprints import evaluation, labels
 from r2r.stages.main import run as run_stages
 from r2r.stages.systems import make_generator
 from r2r.stages.workbench import Workbench
@@ -228,6 +230,31 @@ def test_speculative_decoding_asks_no_router(tmp_path, undisturbed):
     assert exact["llm_share"] <= exact["llm_forwards_per_token"] < llm["llm_forwards_per_token"]
     kinds = {path.name for path in (tmp_path / "artifacts").iterdir()}
     assert kinds.isdisjoint({"labels", "router"})
+
+
+def test_how_long_texts_get_is_known_from_earlier_runs(undisturbed):
+    """Of other systems' answers to the same problems, of labels' answers, of queries labelled."""
+
+    def bench(*options):
+        return Workbench(*compose([*SMALL, f"outputs={undisturbed.outputs}", *options]))
+
+    figures = undisturbed.results["systems"]
+    alike = answers_like(evaluation(bench("threshold=0.5"), "routed"))
+    written = ("slm", "mid", "llm", "routed")
+    assert len(alike) == 24 * len(written)
+    assert sum(alike) == sum(24 * figures[name]["output_tokens"] for name in written)
+    own = answers_like(evaluation(bench(), "slm"))
+    assert len(own) == len(alike) - 24
+
+    manifests = (undisturbed.outputs / "artifacts" / "labels").glob("*/shard-*/manifest.json")
+    shards = [json.loads(path.read_text()) for path in manifests]
+    labelled = labelled_like(labels(bench("labeler.prompts.limit=100")))
+    assert sorted(labelled) == sorted(n for shard in shards for n in shard["tokens"])
+    assert labelled_like(labels(bench())) == []  # they are its own, and kept
+    assert labelled_like(labels(bench("labeler=likelihood"))) == []
+    others = answers_like(evaluation(bench("benchmark.tasks=[nano_math]"), "llm"))
+    assert sum(others) == sum(shard["counts"]["rows"] for shard in shards)
+    assert answers_like(evaluation(bench("benchmark.max_new_tokens=80"), "llm")) == []
 
 
 def test_a_query_level_route_answers_by_itself(undisturbed):

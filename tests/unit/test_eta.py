@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 import pytest
 
-from r2r.eta import EVEN, Ahead, Lengths, Pace, ahead, pace
+from r2r.eta import EVEN, NONE, Ahead, Lengths, Pace, ahead, pace
 
 LIMIT, SEEDS = 8192, 10
 LENGTHS = {
@@ -23,9 +23,11 @@ LENGTHS = {
 
 class Played:
     """Work on items of given lengths: ``width`` at once, each as long as its tokens say, at a pace
-    that depends on how many are under way. The first ``kept`` are an earlier run's."""
+    that depends on how many are under way. The first ``kept`` are an earlier run's; ``like``:
+    lengths of others that are thought to be alike."""
 
-    def __init__(self, lengths, width, speed, kept=0):
+    def __init__(self, lengths, width, speed, kept=0, like=NONE):
+        self.like = np.minimum(np.round(like), LIMIT).astype(int)
         lengths = np.minimum(np.round(lengths), LIMIT).astype(int)
         self.before, self.lengths, self.width = lengths[:kept], lengths[kept:], width
         heap, self.start = [0] * width, []
@@ -57,18 +59,23 @@ class Played:
         left = ahead(
             np.concatenate([self.before, self.lengths[self.end <= step]]), far,
             np.full(len(far), float(LIMIT)), waiting=int((self.start > step).sum()),
-            width=self.width,
+            width=self.width, like=self.like,
         )  # fmt: skip
         truth = self.seconds.sum() - sum(seconds.values())
         return pace(seconds, tokens, even).seconds(left) / truth
 
 
-def errors(name, *, width, items, share, even=EVEN["cpu"], kept=0):
-    """The factor by which the ETA is wrong, of ``SEEDS`` runs."""
+def errors(name, *, width, items, share, even=EVEN["cpu"], kept=0, like=None):
+    """The factor by which the ETA is wrong, of ``SEEDS`` runs; with others that are thought alike,
+    and ``like`` times as long."""
     made = []
     for seed in range(SEEDS):
         lengths = LENGTHS[name](np.random.default_rng(seed), items)
-        made.append(Played(lengths, width, Pace(even / 100, 0.01), kept).error(share, even))
+        others = NONE
+        if like is not None:
+            others = like * LENGTHS[name](np.random.default_rng(1000 + seed), 200)
+        played = Played(lengths, width, Pace(even / 100, 0.01), kept, others)
+        made.append(played.error(share, even))
     return np.exp(np.abs(np.log(made)))
 
 
@@ -96,7 +103,7 @@ def test_one_who_is_told_the_law_of_the_lengths_is_not_much_nearer(name, monkeyp
     ours = np.concatenate([errors(name, **each) for each in asked])
     drawn = LENGTHS[name](np.random.default_rng(999), 5_000)
     law = Lengths(np.minimum(np.round(drawn), LIMIT).astype(int), np.array([], int))
-    monkeypatch.setattr("r2r.eta.Lengths", lambda finished, under_way: law)
+    monkeypatch.setattr("r2r.eta.Lengths", lambda *given: law)
     told = np.concatenate([errors(name, **each) for each in asked])
     assert np.mean(ours < 1.5) >= np.mean(told < 1.5) - 0.2
 
@@ -106,6 +113,21 @@ def test_the_first_few_of_a_batch_tell_that_answers_have_a_usual_length(share):
     """Half of all were begun at once, and few of these have ended."""
     found = errors("around a mean", width=96, items=200, share=share)
     assert np.median(found) < 1.4  # 4.3 to 6.4 if the others were to end as seldom as they did
+
+
+@pytest.mark.parametrize("like", [0.75, 1.0, 1.33])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.9])
+def test_a_batch_of_which_none_has_ended_is_foretold_from_earlier_ones(share, like):
+    found = errors("around a mean", width=96, items=200, share=share, like=like)
+    assert np.mean(found < 1.5) == 1 and (like != 1 or np.median(found) < 1.1)
+
+
+@pytest.mark.parametrize("like", [0.5, 2.0])
+def test_earlier_ones_that_were_of_other_lengths_are_soon_outweighed(like):
+    found = errors("around a mean", width=96, items=200, share=0.7, like=like)
+    assert np.mean(found < 1.5) == 1
+    found = errors("20-fold, in logs", width=8, items=200, share=0.2, like=like)
+    assert np.median(found) < 1.25
 
 
 @pytest.mark.parametrize("kept", [50, 150])

@@ -17,7 +17,7 @@ from r2r.progress import Progress
 from r2r.reporting.charts import along_answer
 from r2r.reporting.page import _written_by
 from r2r.reporting.runs import points, read_run
-from r2r.stages.graded import read_samples, write_samples
+from r2r.stages.samples import read_samples, write_samples
 from r2r.trace import Step
 
 NANO = Path(__file__).parents[2] / "src" / "r2r" / "assets" / "nano" / "llm"

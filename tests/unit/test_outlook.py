@@ -45,6 +45,18 @@ def test_answers_are_counted_and_timed_before_they_are_made(paced, capsys):
     )
 
 
+def test_answers_are_thought_to_be_as_long_as_those_of_earlier_runs(paced, capsys):
+    progress = Progress()
+    progress.expect(6, width=4, like=[20, 40, 60])
+    asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))
+    told = " ".join(capsys.readouterr().out.split())
+    # Two rounds of 35 steps, and 210 + 1,140 tokens.
+    assert told == (
+        "evaluate llm: 6 prompts of 190 tokens, answers of at most 100, earlier ones of 40: about"
+        " 210 tokens, about 1:24 here"
+    )
+
+
 def test_without_an_engine_in_process_the_counts_alone_are_told(capsys):
     progress = Progress()
     asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))

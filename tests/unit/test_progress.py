@@ -57,6 +57,24 @@ def test_what_earlier_runs_kept_is_done_but_in_no_rate():
     assert facts.eta_s == pytest.approx(15, rel=0.5)
 
 
+def test_before_the_first_is_finished_others_like_it_tell_how_long_it_will_be():
+    progress, clock = begun()
+    progress.begin("a")
+    for _ in range(10):
+        progress.move("a", 5)
+        clock.now += 1
+    assert progress.facts().eta_s is None
+    progress.expect(10, width=1, like=[100] * 30)
+    progress.begin("a")
+    progress.move("a", 50)
+    clock.now += 10
+    facts = progress.facts()
+    assert facts.expected == pytest.approx(1000, rel=0.05)
+    assert facts.eta_s == pytest.approx(190, rel=0.05)
+    progress.expect(10, width=1)
+    assert not len(progress.like)
+
+
 def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_others():
     progress, clock = begun(total=3, width=2)
     for item, parts in (("a", 2), ("b", 6)):

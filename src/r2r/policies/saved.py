@@ -26,6 +26,7 @@ class Saved(Generator):
     The answers that an earlier run kept there are not made again, if they belong to the same
     prompts: ``cleared`` counts those that did not. Which answers are under way together is not the
     same then, so that scores may differ from an undisturbed run's in what rounding leaves.
+    ``like``: tokens of other answers, thought to be as long as these will be.
     ``before`` hears of the prompts that are to be answered now, before any is. With ``half`` these
     are a random half of them, always the same, and ``each`` then raises HalfWay.
     """
@@ -37,13 +38,14 @@ class Saved(Generator):
         journal: Journal,
         progress: Progress,
         before: Callable[[Sequence[Prompt]], Coroutine[Any, Any, None]],
+        like: Sequence[int] = (),
         half: bool = False,
     ):
         super().__init__(
             tokenizer=inner.tokenizer, context=inner.context, concurrency=inner.concurrency
         )
         self.inner, self.journal, self.progress, self.before = inner, journal, progress, before
-        self.half = half
+        self.like, self.half = like, half
         self.asked = self.cleared = 0
         self.tokens = self.by_llm = 0
 
@@ -55,7 +57,7 @@ class Saved(Generator):
     def each(self, prompts: Sequence[Prompt]) -> Iterator[Trace]:
         """The answers in the order of ``prompts``, once all are finished."""
         self.asked = len(prompts)
-        self.progress.expect(len(prompts), width=self.concurrency)
+        self.progress.expect(len(prompts), width=self.concurrency, like=self.like)
         missing = self._missing(prompts)
         if missing:
             asyncio.run(self.before([prompts[number] for number in missing]))

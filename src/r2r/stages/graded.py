@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,13 @@ from r2r.journal import Journal, forget
 from r2r.policies.base import Generator
 from r2r.policies.routed import Routed
 from r2r.policies.saved import HalfWay, Saved
-from r2r.records import MANIFEST, read_json, whole_file, write_json
+from r2r.records import MANIFEST, read_json, write_json
 from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
+from r2r.stages.earlier import answers_like
 from r2r.stages.outlook import tell_answers
 from r2r.stages.parts import PARTS
+from r2r.stages.samples import read_samples, write_samples
 from r2r.stages.screen import say
 from r2r.stages.watch import watch
 from r2r.stages.workbench import Workbench
@@ -30,7 +31,6 @@ from r2r.trace import Trace
 if TYPE_CHECKING:
     from r2r.evaluation.adapter import R2RLM
 
-SAMPLES = "samples.jsonl"
 ANSWERS = "answers.sqlite"  # the journal that samples.jsonl is made from
 REPLIES = "replies.sqlite"  # and that of a judge's replies
 
@@ -104,7 +104,10 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str, half: boo
             say("evaluate", "what a killed run has answered is answered anew (hold_share)")
             journal.drop(journal.keys())
         before = partial(tell_answers, shown, inner, progress)
-        generator = Saved(inner=inner, journal=journal, progress=progress, before=before, half=half)
+        generator = Saved(
+            inner=inner, journal=journal, progress=progress, before=before, half=half,
+            like=answers_like(fingerprints.evaluation(bench, system, split)),
+        )  # fmt: skip
         lm = language_model(bench, generator, params)
         only = bench.held_out.get(split) if split in PARTS else None
         benchmark = fingerprints.benchmark_of(bench, split)
@@ -140,14 +143,3 @@ def _clear_old(folder: Path) -> None:
 def _row(system: str, sample: dict[str, Any], trace: Trace) -> dict[str, Any]:
     assert sample["answer"] == trace.text, "lm-eval returned answers in another order"
     return {"system": system, **sample, "trace": trace.to_json()}
-
-
-def write_samples(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with whole_file(folder / SAMPLES) as path, path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_samples(folder: Path) -> Iterator[dict[str, Any]]:
-    with (folder / SAMPLES).open(encoding="utf-8") as file:
-        yield from map(json.loads, file)

@@ -15,6 +15,7 @@ from r2r.records import MANIFEST, read_json
 from r2r.stages import fingerprints
 from r2r.stages.artifacts import begun
 from r2r.stages.check_rule import check_proof
+from r2r.stages.earlier import labelled_like
 from r2r.stages.outlook import tell_labels
 from r2r.stages.paths import routed_paths
 from r2r.stages.rules import judges_here, rule, sentences, tasks_asked, think
@@ -97,7 +98,8 @@ def _label(bench: Workbench, folder: Path) -> None:
         shown.doing = "the rule is tried on control pairs"
         proof = asyncio.run(prove())
         check_proof(proof, config)
-        shown.expect(len(asked), width=in_flight(bench))
+        like = labelled_like(fingerprints.labels(bench))
+        shown.expect(len(asked), width=in_flight(bench), like=like)
         shown.doing = ""
         progress = Labelled(shown, config)
         work = label_queries(asked, folder, execute, config, sentences(bench), progress, proof)

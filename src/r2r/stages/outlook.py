@@ -22,9 +22,11 @@ STEPS = 2  # that are timed, of one request alone and of as many as there will b
 async def tell_answers(
     system: str, generator: Generator, progress: Progress, prompts: Sequence[Prompt]
 ) -> None:
-    """Say what ``generator`` is about to write for ``prompts``, before it does. ``progress`` learns
-    what was measured for that."""
+    """Say what ``generator`` is about to write for ``prompts``, before it does: at most, or about,
+    where ``progress`` knows how long such answers got. It learns what was measured for that."""
     longest = [max(1, generator.budget(prompt)) for prompt in prompts]
+    usual = progress.like.mean() if len(progress.like) else None
+    likely = [min(most, usual or most) for most in longest]
     read = [len(prompt.tokens) for prompt in prompts]
     width = min(generator.concurrency, len(prompts))
     engines = [getattr(generator, name, None) for name in ("engine", "slm", "llm")]
@@ -32,8 +34,8 @@ async def tell_answers(
     pace = Pace(sum(pace.step for pace in paces), sum(pace.item for pace in paces))
     if paces:
         progress.even = pace.even
-    seconds = pace.seconds(whole_work(longest, sum(read), width))
-    explain("evaluate", f"{system}: {_told(read, longest)}, {_span(seconds)}")
+    seconds = pace.seconds(whole_work(likely, sum(read), width))
+    explain("evaluate", f"{system}: {_told(read, longest, usual)}, {_span(seconds, usual)}")
 
 
 async def tell_labels(
@@ -58,7 +60,7 @@ async def tell_labels(
     explain("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
 
 
-def whole_work(longest: Sequence[int], read: int, width: int) -> Ahead:
+def whole_work(longest: Sequence[float], read: int, width: int) -> Ahead:
     """Answers of ``longest`` tokens each, ``width`` at once, after prompts of ``read`` together."""
     steps = math.ceil(len(longest) / width) * statistics.fmean(longest)
     return Ahead(tokens=read + sum(longest), steps=steps)
@@ -81,13 +83,15 @@ def _in_process(engine: Any) -> TypeGuard[Engine]:
     return isinstance(engine, TorchEngine)
 
 
-def _told(read: Sequence[int], longest: Sequence[int]) -> str:
-    prompts, most = statistics.fmean(read), max(longest)
-    return (
-        f"{len(read):,} prompts of {prompts:,.0f} tokens, answers of at most {most:,}:"
-        f" {sum(longest):,} tokens at most"
-    )
+def _told(read: Sequence[int], longest: Sequence[int], usual: float | None = None) -> str:
+    asked = f"{len(read):,} prompts of {statistics.fmean(read):,.0f} tokens, answers of at most"
+    if usual is None:
+        return f"{asked} {max(longest):,}: {sum(longest):,} tokens at most"
+    about = sum(min(most, usual) for most in longest)
+    return f"{asked} {max(longest):,}, earlier ones of {usual:,.0f}: about {about:,.0f} tokens"
 
 
-def _span(seconds: float) -> str:
-    return f"up to {span(seconds)} here" if seconds else "time by the first that is finished"
+def _span(seconds: float, usual: float | None = None) -> str:
+    if not seconds:
+        return "time by the first that is finished"
+    return f"{'up to' if usual is None else 'about'} {span(seconds)} here"

@@ -26,8 +26,9 @@ from r2r.policies.query.scorers import (
 )
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.stages import fingerprints
-from r2r.stages.graded import graded, read_samples, write_samples
+from r2r.stages.graded import graded
 from r2r.stages.query_router import features_of, load_query_router
+from r2r.stages.samples import read_samples, write_samples
 from r2r.stages.screen import say
 from r2r.stages.workbench import Workbench
 from r2r.trace import Trace

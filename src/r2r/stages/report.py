@@ -37,9 +37,10 @@ from r2r.stages import fingerprints
 from r2r.stages.artifacts import made
 from r2r.stages.calibrate import calibration
 from r2r.stages.evaluate import scored_folder, systems
-from r2r.stages.graded import SAMPLES, evaluation_folder, read_samples
+from r2r.stages.graded import evaluation_folder
 from r2r.stages.provenance import made_with, timed_otherwise
 from r2r.stages.readable import readable
+from r2r.stages.samples import SAMPLES, read_samples
 from r2r.stages.screen import console, say
 from r2r.stages.train import CURVES
 from r2r.stages.workbench import Workbench

@@ -22,7 +22,8 @@ from r2r.records import MANIFEST, read_json
 from r2r.reporting.statistics import Estimate, PairedBootstrap, Scores, ratio
 from r2r.routers.threshold import threshold_at
 from r2r.stages.aims import RECALL, Target, holder, tried, with_option
-from r2r.stages.graded import graded, read_samples
+from r2r.stages.graded import graded
+from r2r.stages.samples import read_samples
 from r2r.stages.screen import explain, say
 from r2r.stages.workbench import Workbench
 

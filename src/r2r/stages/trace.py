@@ -11,8 +11,8 @@ from r2r.errors import must_be
 from r2r.reporting.traces import COLOURS, LEGEND, colored, marked
 from r2r.stages import fingerprints
 from r2r.stages.evaluate import scored_folder, systems
-from r2r.stages.graded import read_samples
 from r2r.stages.readable import readable
+from r2r.stages.samples import read_samples
 from r2r.stages.screen import console
 from r2r.stages.workbench import Workbench
 
