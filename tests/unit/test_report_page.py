@@ -13,7 +13,7 @@ from finished import results, system, write_run
 from matplotlib.image import imread
 
 from r2r.errors import ConfigError
-from r2r.reporting.charts import PARTS, along_answer
+from r2r.reporting.charts import PARTS, along_answer, threshold_figure
 from r2r.reporting.page import write_report
 from r2r.reporting.runs import exported, find_runs, points, read_run, what_differs
 
@@ -151,6 +151,23 @@ def test_routers_of_one_name_have_figures_of_their_own(run, tmp_path):
     write_report(runs, tmp_path / "page")
     names = {path.stem for path in (tmp_path / "page" / "figures").iterdir()}
     assert names >= {f"thresholds_mlp_hidden_dims_{size}_" for size in (32, 64)}
+
+
+def test_beside_replayed_thresholds_stand_runs_that_routed_so(run, tmp_path, monkeypatch):
+    """Of one router, what policies did with it beside the paper's is no measure of the replay."""
+    told = results() | {"policy": "check", "threshold": 0.7}
+    checked = write_run(tmp_path / "outputs" / "nano_check" / "2026-01-02_00-00-00", told)
+    found = {}
+
+    def drawn(calibration, measured):
+        found[calibration["router"]] = [(p.label, p.threshold) for p in measured]
+        return threshold_figure(calibration, measured)
+
+    monkeypatch.setattr("r2r.reporting.charts.threshold_figure", drawn)
+    write_report([read_run(checked), read_run(run)], tmp_path / "page")
+    assert found == {"mlp": [("mlp @ 0.1", 0.1)]}
+    write_report([read_run(checked)], tmp_path / "alone")
+    assert found == {"mlp": []}
 
 
 def test_what_a_model_wrote_is_never_markup(run, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2r.reporting.controls import RANDOM, at_random
-from r2r.reporting.runs import is_middle, routed_by, what_differs
+from r2r.reporting.runs import is_middle, policy_of, routed_by, what_differs
 from r2r.reporting.statistics import PairedBootstrap, Scores, verdict
 from r2r.reporting.tables import accuracy, params, shown, speed
 from r2r.reporting.timed import together
@@ -68,7 +68,7 @@ def gathered(runs: Sequence[Run]) -> list[Row]:
         for system, figures in systems.items():
             routed = system == "routed"
             name = routed_by(run.results) if routed else shown(system)
-            policy = (run.results.get("policy") or "r2r") if routed else None
+            policy = policy_of(run.results) if routed else None
             validation = (run.results["validation"] or {}) if routed else {}
             row = Row(name, system, policy, figures, run.scores[system], validation, swept[number])
             row.by_chance = control["accuracy"] if routed and control else None

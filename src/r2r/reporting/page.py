@@ -19,7 +19,7 @@ from r2r.reporting import charts
 from r2r.reporting.compare import COLUMNS, blocks, differences, forecasts, notes, write_tables
 from r2r.reporting.controls import RANDOM
 from r2r.reporting.pareto import pareto_figure
-from r2r.reporting.runs import FIGURES, Point, Run, points
+from r2r.reporting.runs import FIGURES, Point, Run, as_replayed, points, policy_of
 from r2r.reporting.style import OTHER, inline_svg, looks, save
 from r2r.reporting.summary import about, by_task, method, verdict
 from r2r.reporting.tables import shown
@@ -151,7 +151,7 @@ def _drawings(runs: Sequence[Run], every: Sequence[Point]) -> Iterator[Drawing]:
         ending = _file_name(f"_{name}") if len(calibrated) > 1 else ""
         measured = [
             p for p in every
-            if p.system == "routed" and p.run.results.get("router_id") == run.results["router_id"]
+            if p.system == "routed" and as_replayed(p.run.results, run.results["router_id"])
         ]  # fmt: skip
         yield Drawing(
             f"thresholds{ending}", f"What a threshold does: {name}",
@@ -197,7 +197,8 @@ def _one_each(group: Sequence[Point]) -> list[Point]:
 def _routers(runs: Sequence[Run], every: Sequence[Point]) -> dict[str, Run]:
     """One run for each router, by the router's name on the page: a sweep over thresholds trains
     and calibrates once."""
-    series = {p.run.results.get("router_id"): p.series for p in every if p.system == "routed"}
+    alone = [p for p in every if p.system == "routed" and policy_of(p.run.results) == "r2r"]
+    series = {p.run.results.get("router_id"): p.series for p in alone}
     found: dict[str, Run] = {}
     seen: set[str] = set()
     for run in runs:

@@ -100,10 +100,21 @@ def is_middle(system: str) -> bool:
     return system not in ("slm", "llm", "routed") and not system.startswith("query_")
 
 
+def policy_of(results: Mapping[str, Any]) -> str:
+    """Of the routed system; runs of before there were several name none."""
+    return results.get("policy") or "r2r"
+
+
+def as_replayed(results: Mapping[str, Any], router_id: str) -> bool:
+    """Whether a run routed as a replay of the router's scores has it: where a score exceeds the
+    threshold the LLM writes the token, and nowhere else."""
+    return results.get("router_id") == router_id and policy_of(results) == "r2r"
+
+
 def routed_by(results: Mapping[str, Any]) -> str:
     """What the routed system of ``results.json`` is called: its router under the paper's policy,
     else the policy, with the router where it asks one."""
-    policy = results.get("policy") or "r2r"  # none in runs of before there were several
+    policy = policy_of(results)
     if policy == "r2r":
         return results["router"]
     return policy if results["threshold"] is None else f"{policy} ({results['router']})"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2r.reporting.controls import RANDOM
-from r2r.reporting.runs import Point, Run, routed_by, routed_name
+from r2r.reporting.runs import Point, Run, policy_of, routed_by, routed_name
 from r2r.reporting.statistics import Estimate
 from r2r.reporting.tables import params, shown
 
@@ -48,7 +48,7 @@ def verdict(runs: Sequence[Run]) -> str:
 
 def method(runs: Sequence[Run]) -> str:
     """How the two models share an answer, in a sentence."""
-    policies = dict.fromkeys(run.results.get("policy") or "r2r" for run in runs)
+    policies = dict.fromkeys(policy_of(run.results) for run in runs)
     if list(policies) == ["r2r"]:
         return (
             "A small model writes, a router looks at each token, and a large one writes the tokens"

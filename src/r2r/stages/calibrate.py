@@ -10,7 +10,7 @@ import numpy as np
 from r2r.errors import must_be
 from r2r.records import MANIFEST, read_json, whole_file, write_json
 from r2r.reporting.charts import threshold_figure
-from r2r.reporting.runs import CALIBRATION, FIGURES, Point, points, runs_at
+from r2r.reporting.runs import CALIBRATION, FIGURES, Point, as_replayed, points, runs_at
 from r2r.reporting.style import save
 from r2r.reporting.tables import thresholds_table
 from r2r.routers.threshold import recall_at
@@ -81,10 +81,10 @@ def _at(curve: dict[str, list[float]], threshold: float) -> tuple[float, float]:
 
 
 def measured_points(bench: Workbench) -> list[Point]:
-    """What the finished runs below outputs measured with the run's router."""
+    """What the finished runs below outputs measured with the run's router, as it is replayed."""
     mine = fingerprints.router_id(bench)
     runs = runs_at(Path(bench.config.outputs))
-    same = [run for run in runs if run.results.get("router_id") == mine]
+    same = [run for run in runs if as_replayed(run.results, mine)]
     return [p for p in points(same) if p.threshold is not None]
 
 
