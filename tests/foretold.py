@@ -1,6 +1,7 @@
 """How true a run's ETA is: python tests/foretold.py KEY=VALUE ... (overrides of run.py)
 
-Runs the command in new outputs and in this process, looks at each stage's progress a few times a
+Runs the command in this process, and in new outputs unless it gives some: an ETA begins with how
+long the texts of earlier runs there got. Looks at each stage's progress a few times a
 second, and tells what the ETA was at a fifth, a half and nine tenths of its tokens, beside what was
 left in truth. Seconds are of this process's CPU time: what else the machine does changes nothing.
 """
@@ -53,7 +54,7 @@ def main() -> None:
     watch.Progress = make
     threading.Thread(target=look, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="r2r-foretold-") as folder:
-        sys.argv = ["run.py", *sys.argv[1:], f"outputs={folder}/outputs"]
+        sys.argv = ["run.py", f"outputs={folder}/outputs", *sys.argv[1:]]
         with contextlib.suppress(SystemExit):
             command()
     for _, told in made:

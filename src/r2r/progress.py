@@ -147,7 +147,7 @@ class Progress:
 
     def split(self, item: Hashable, parts: Sequence[float]) -> None:
         """What is left of it is these parts, worked on side by side; of each how long it is thought
-        to be, in proportion to the others of all items. Said again as soon as more is known."""
+        to be, in tokens. Said again as soon as more is known."""
         with self.lock:
             state = self.under_way[item]
             if state.parts is None:
@@ -195,16 +195,15 @@ class Progress:
         speed = pace(writing, tokens, self.even)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
-        elif (len(finished) or len(self.like)) and speed:
+        elif speed and (len(finished) or len(self.like) or any(s.ahead for _, s in items)):
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
             parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
             before = np.array([state.before for _, state in items])
             rests = np.array([state.ahead for _, state in items], dtype=float)
-            some, any_seen = rests > 0, foreseen > 0
-            rests[some] *= exceeding(
-                came[any_seen], foreseen[any_seen], (moving - before)[some] / rests[some]
-            )
+            some, seen = rests > 0, foreseen > 0
+            so_far = (moving - before)[some] / rests[some]
+            rests[some] *= exceeding(came[seen], foreseen[seen], so_far)
             ends = np.where(np.isnan(parts), np.nan, before + rests)
             left = ahead(
                 finished, moving, limits, waiting=waiting, width=width, like=self.like,

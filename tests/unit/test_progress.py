@@ -75,56 +75,67 @@ def test_before_the_first_is_finished_others_like_it_tell_how_long_it_will_be():
     assert not len(progress.like)
 
 
-def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_others():
-    progress, clock = begun(total=3, width=2)
-    for item, parts in (("a", 2), ("b", 6)):
-        progress.begin(item)
-        progress.move(item, 10)
-        progress.split(item, [1] * parts)
-        progress.move(item, 5 * parts)
-        clock.now += 1
-        progress.end(item)
-    progress.begin("c")
-    progress.move("c", 10)
-    progress.split("c", [1] * 400)
-    progress.move("c", 100)
-    clock.now += 1
-    facts = progress.facts()
-    assert facts.expected == 20 + 40 + 10 + 2000
-    speed = 170 / 3  # as long as two are under way there is no other
-    assert facts.eta_s == pytest.approx(1900 / speed, rel=0.5)
-
-
-def test_the_parts_of_a_long_item_are_as_long_as_it_says():
-    progress, clock = begun(total=2, width=1)
-    for item, rest in (("short", [4, 6]), ("long", [300, 100])):
+def with_split(total, times, many=60):
+    """So many finished items, whose parts came to ``times`` what they had said."""
+    progress, clock = begun(total, width=2)
+    for item in range(many):
         progress.begin(item)
         progress.move(item, 10)
         progress.split(item, [])
-        progress.split(item, rest)
-        clock.now += 1
-        if item == "short":
-            progress.move(item, 20)  # twice what it had said
-            progress.end(item)
-    facts = progress.facts()
-    assert facts.expected == 30 + 10 + 800
-
-
-def test_parts_that_came_to_more_than_they_had_said_are_not_done():
-    progress, clock = begun(total=4, width=1)
-    for item, tokens in (("as said", 100), ("half again", 150), ("thrice", 300)):
-        progress.begin(item)
-        progress.split(item, [100])
-        progress.move(item, tokens)
+        progress.split(item, [5] * (1 + item % 4))
+        progress.move(item, times * 5 * (1 + item % 4))
         clock.now += 1
         progress.end(item)
+    return progress, clock
+
+
+def test_where_the_parts_of_an_item_are_known_they_are_as_long_as_those_of_others():
+    progress, clock = with_split(61, 1)
+    before = progress.facts().tokens
+    progress.begin("c")
+    progress.move("c", 10)
+    progress.split("c", [5] * 400)
+    progress.move("c", 100)
+    clock.now += 1
+    facts = progress.facts()
+    assert facts.expected == pytest.approx(before + 10 + 2000, rel=0.05)
+    speed = facts.made / 61  # as long as one is under way there is no other
+    assert facts.eta_s == pytest.approx(1900 / speed, rel=0.5)
+
+
+def test_parts_come_to_as_much_more_than_they_say_as_others_did():
+    progress, clock = with_split(61, 2)
+    before = progress.facts().tokens
+    progress.begin("long")
+    progress.move("long", 10)
+    progress.split("long", [300, 100])
+    clock.now += 1
+    assert progress.facts().expected == pytest.approx(before + 10 + 800, rel=0.1)
+
+
+def test_before_any_is_finished_parts_tell_how_long_they_are_about():
+    progress, clock = begun(total=2, width=2)
+    for item in ("a", "b"):
+        progress.begin(item)
+        progress.move(item, 10)
+        clock.now += 1
+        assert progress.facts().eta_s is None
+    for item in ("a", "b"):
+        progress.split(item, [50, 50])
+    assert progress.facts().expected == pytest.approx(220, rel=0.5)
+
+
+@pytest.mark.parametrize("seen", [1, 3, 60])
+def test_parts_that_came_to_more_than_they_had_said_are_not_done(seen):
+    progress, clock = with_split(seen + 1, 1, seen)
+    before = progress.facts().tokens
     progress.begin("under way")
     progress.split("under way", [100])
-    for made, expected in ((0, 550 / 3), (120, 225), (200, 300)):
+    for made in (50, 120, 200, 500):
         progress.move("under way", made - progress.under_way["under way"].tokens)
-        assert progress.facts().expected == pytest.approx(550 + expected)
-    progress.move("under way", 200)
-    assert progress.facts().expected > 550 + 401
+        clock.now += 1
+        facts = progress.facts()
+        assert facts.expected - before > 1.05 * made and facts.eta_s > 0
 
 
 def test_what_was_written_has_to_be_read_again_before_an_item_ends():

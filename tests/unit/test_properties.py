@@ -16,7 +16,9 @@ from test_sentences import spelled
 
 from r2r.errors import ConfigError
 from r2r.evaluation.graders import answer_text, boxed_correct, last_boxed, letter_correct
+from r2r.labeling.continuations import forks_of, to_follow
 from r2r.labeling.dataset import COLUMNS, Labels, ShardWriter
+from r2r.labeling.respond import Query, Response
 from r2r.records import MANIFEST, file_hash, fingerprint, folder_hash
 
 prose = st.text(string.ascii_letters + string.digits + " .,+=\n{}\\$", max_size=60)
@@ -95,6 +97,11 @@ def test_a_continuation_is_followed_to_the_first_end_or_the_limit(text, limit, d
     assert at < end <= last
     assert end == last or sentences.ends(tokens[starts[at] : end], tokens[end])
     assert not any(sentences.ends(tokens[starts[at] : e], tokens[e]) for e in range(at + 1, end))
+    response = Response(Query("q", [], "", thinks=False), 0, tokens)
+    (fork,) = forks_of(response, np.arange(len(tokens)) == at, np.zeros(len(tokens)), sentences)
+    assert to_follow(fork, sentences) == [
+        end - at - 1
+    ]  # what the LLM writes if it goes on as it did
 
 
 @given(sentence, st.integers(1, 12), st.data())

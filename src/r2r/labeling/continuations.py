@@ -54,6 +54,13 @@ def forks_of(
     return forks
 
 
+def to_follow(fork: Fork, sentences: Sentences) -> list[int]:
+    """How many tokens each of a fork's continuations will have, about: as many as the response has
+    from there to the end of the sentence."""
+    end = sentences.end(fork.response.tokens, fork.start, fork.position)
+    return [end - fork.position - 1] * (2 if fork.own else 1)
+
+
 async def follow(
     llm: Engine,
     forks: Sequence[Fork],

@@ -39,7 +39,7 @@ class Progress:
         """So many more tokens were written for it."""
 
     def split(self, data_id: int, parts: Sequence[float]) -> None:
-        """Its answer is read: what is left are these continuations, each so long, relatively."""
+        """Its answer is read: what is left are these continuations, of about so many tokens."""
 
     def finished(self, data_id: int, query: Query, facts: Facts) -> None:
         """It is done and kept; by an earlier run where it was never begun."""

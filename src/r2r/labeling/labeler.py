@@ -75,7 +75,7 @@ class QueryLabeler:
         """One query through all steps; it waits for engines and judge, and for no other query.
 
         ``on_tokens(count)`` hears of what the LLM writes for it; ``on_parts(parts)`` that its
-        answer is read (of no parts), then how long each of those to come will be, relatively.
+        answer is read (of no parts), then how many tokens each of those to come will have, about.
         """
         data_id, _ = asked
         written = 0

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from r2r.engines.base import Engine
-from r2r.labeling.continuations import Fork, compare, follow
+from r2r.labeling.continuations import Fork, compare, follow, to_follow
 from r2r.labeling.controls import Proof, prove
 from r2r.labeling.respond import OnTokens
 from r2r.labeling.sentences import Sentences
@@ -20,8 +20,8 @@ class Held:
     ``session``: may be named as a request's parent until ``release``, which a rule calls as soon as
     it can. ``context``: tokens that prompt and answer may take together. ``turn()``: to be held
     while the LLM computes. ``on_tokens``: of each request that writes. ``on_parts(parts)``: a rule
-    that has the LLM go on says from how many places, and how long each will be about, in tokens or
-    relatively: how long the run will take is told by it.
+    that has the LLM go on says from how many places, and how many tokens each will have, about: how
+    long the run will take is told by it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PathFollowing:
         return await prove(self.verifier, self.verifier.controls)
 
     async def verdicts(self, forks: Sequence[Fork], held: Held) -> list[Verdict]:
-        held.on_parts([1.0] * len(forks))
+        held.on_parts([length for fork in forks for length in to_follow(fork, self.sentences)])
         await follow(
             held.llm,
             forks,
