@@ -111,10 +111,11 @@ class Journal:
             self.database.executemany("DELETE FROM items WHERE key = ?", [(key,) for key in keys])
             self.database.execute("COMMIT")
 
-    def tokens(self) -> int:
-        """Made for all items."""
+    def lengths(self) -> list[int]:
+        """Tokens made for each item, in the order of their keys."""
         with self._told():
-            return self._number("SELECT coalesce(sum(tokens), 0) FROM items")
+            rows = self.database.execute("SELECT tokens FROM items ORDER BY key").fetchall()
+        return [tokens for (tokens,) in rows]
 
     def seconds(self) -> float:
         """Wall time of all runs up to the last item that each finished."""

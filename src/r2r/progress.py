@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from r2r.eta import EVEN, NONE, ahead, exceeding, pace
+from r2r.eta import EVEN, NONE, Pace, ahead, exceeding, pace
 
 UNLIMITED = float("inf")
 LEAST = 0.1  # of the time is writing, however long reading was thought to take
@@ -82,7 +82,9 @@ class Progress:
 
     doing: str = ""
     note: str = ""
-    even: float = EVEN["cpu"]  # of the device, see ``eta``
+    even: float = EVEN["cpu"]  # of the device, see ``eta``; as long as no step was timed
+    timed: Pace | None = None  # what steps of the models take, measured before
+    first_s: float = 0.0  # in which the first prompts are read, and nothing is written
     read_s: float = 0.0  # where the models read in turns with their writing, and it was measured
     clock: Callable[[], float] = time.monotonic
     total: int = 0
@@ -99,7 +101,7 @@ class Progress:
     under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)  # by how many were under way
     reading: dict[int, float] = field(default_factory=dict)  # of these, about
-    tokens: dict[int, int] = field(default_factory=dict)
+    tokens: dict[int, float] = field(default_factory=dict)
     began: float | None = None
     since: float = 0.0  # when ``seconds`` was last brought up to date
     unsaid: int = 0  # tokens made since then
@@ -192,7 +194,12 @@ class Progress:
         done = int(finished.sum() + moving.sum())
         expected = eta = None
         writing = {many: max(s - reading[many], LEAST * s) for many, s in seconds.items()}
-        speed = pace(writing, tokens, self.even)
+        if self.timed and seconds:  # as much time at that pace makes up for what was not written
+            many = min(self.width, self.total)
+            step = self.timed.step + self.timed.item * many
+            writing[many] = writing.get(many, 0.0) + self.first_s
+            tokens[many] = tokens.get(many, 0) + self.first_s * many / step
+        speed = pace(writing, tokens, self.timed.even if self.timed else self.even)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
         elif speed and (len(finished) or len(self.like) or any(s.ahead for _, s in items)):

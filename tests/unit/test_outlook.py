@@ -36,7 +36,7 @@ def paced(monkeypatch):
 def test_answers_are_counted_and_timed_before_they_are_made(paced, capsys):
     progress = Progress()
     asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))
-    assert progress.even == pytest.approx(100)
+    assert (progress.timed, progress.first_s) == (Pace(1.0, 0.01), pytest.approx(1.0))
     told = " ".join(capsys.readouterr().out.split())
     # Two rounds of 85 steps (the last prompt leaves room for 10), and 510 + 1,140 tokens.
     assert told == (
@@ -61,7 +61,7 @@ def test_without_an_engine_in_process_the_counts_alone_are_told(capsys):
     progress = Progress()
     asyncio.run(outlook.tell_answers("llm", single(object()), progress, PROMPTS))
     told = " ".join(capsys.readouterr().out.split())
-    assert progress.even == Progress().even
+    assert progress.timed is None
     assert told.endswith("510 tokens at most, time by the first that is finished")
 
 
@@ -69,7 +69,8 @@ def test_labels_are_counted_and_timed_before_they_are_made(paced, capsys):
     progress = Progress()
     asked = outlook.tell_labels((object(), object()), progress, [10, 20, 30, 40], [100] * 4, 64)
     asyncio.run(asked)
-    assert (progress.even, progress.read_s) == pytest.approx((100, 0.02))
+    assert (progress.timed, progress.first_s) == (Pace(1.0, 0.01), pytest.approx(1.0))
+    assert progress.read_s == pytest.approx(0.02)
     told = " ".join(capsys.readouterr().out.split())
     # The LLM's 100 steps and 500 tokens, and both read them again.
     assert told == (

@@ -7,6 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
+from r2r.eta import Pace
 from r2r.progress import Progress
 from r2r.stages import watch as watching
 from r2r.stages.watch import span, watch
@@ -73,6 +74,30 @@ def test_before_the_first_is_finished_others_like_it_tell_how_long_it_will_be():
     assert facts.eta_s == pytest.approx(190, rel=0.05)
     progress.expect(10, width=1)
     assert not len(progress.like)
+
+
+def test_while_the_first_prompts_are_read_the_pace_is_that_of_steps_timed_before():
+    progress, clock = begun(total=20, width=4)
+    progress.expect(20, width=4, like=[100] * 30)
+    progress.timed, progress.first_s = Pace(0.4, 0.15), 60.0  # a step of four takes a second
+    for item in range(4):
+        progress.begin(item)
+    assert progress.facts().eta_s == pytest.approx(500, rel=0.1)
+    clock.now += 30
+    progress.move(0)
+    assert progress.facts().eta_s == pytest.approx(500 * 90 / 60, rel=0.1)
+    clock.now += 30  # half of the time is lost
+    assert progress.facts().eta_s == pytest.approx(2 * 500, rel=0.1)
+    for _ in range(240):
+        clock.now += 1
+        for item in list(progress.under_way):
+            progress.move(item)
+            if progress.under_way[item].tokens >= 100:
+                progress.end(item)
+                progress.begin(progress.made)
+    facts = progress.facts()
+    assert facts.eta_s == pytest.approx(1.2 * (500 - 240), rel=0.1)
+    assert facts.tokens_per_s == pytest.approx(facts.made / 300)
 
 
 def with_split(total, times, many=60):

@@ -99,6 +99,18 @@ def made(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / MANIFEST).get("made")
 
 
+def described(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an artifact holds, nothing while it is being made; and who makes it or has made it,
+    nothing where a version without such entries has.
+
+    Raises OSError where neither is on disk, ValueError or AttributeError where it is damaged.
+    """
+    if (folder / MANIFEST).exists():
+        holds = read_json(folder / MANIFEST)
+        return holds, holds.get("made", {})
+    return {}, begun(folder)
+
+
 def begun(folder: Path) -> dict[str, Any]:
     """The same of an artifact that is being made."""
     return read_json(folder / MAKING)

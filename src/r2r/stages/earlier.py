@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from r2r.records import MANIFEST, read_json
-from r2r.stages.artifacts import MAKING, Key
-from r2r.stages.samples import SAMPLES, read_samples
+from r2r.stages.artifacts import Key, described
 
 FREE = "queries", "splits"  # of what decides labels: how many there are, and of what
+MOST = 64  # lengths that an evaluation's manifest keeps, where it has more answers
+
+
+def spread(lengths: Sequence[int]) -> list[int]:
+    """As they are distributed, in MOST of them."""
+    if len(lengths) <= MOST:
+        return sorted(lengths)
+    return np.quantile(lengths, (np.arange(MOST) + 0.5) / MOST, method="nearest").tolist()
 
 
 def answers_like(key: Key) -> list[int]:
-    """Tokens of each answer that systems of the pair gave to the same problems with the same
-    budget; where there are none, of each answer that the pair's labels are of."""
+    """Tokens of answers that systems of the pair gave to the same problems with the same budget, as
+    they are distributed; where there are none, of the answers that the pair's labels are of."""
     wanted = key.decides
     found: list[int] = []
-    for folder, decides in _others(key, "evaluation"):
-        alike = all(decides.get(each) == wanted[each] for each in ("text", "data"))
-        if alike and _asked(decides) == _asked(wanted) and (folder / SAMPLES).exists():
-            found += [row["stats"]["output_tokens"] for row in read_samples(folder)]
+    for _, holds, decides in _others(key, "evaluation"):
+        if all(decides.get(each) == wanted[each] for each in ("text", "data")):
+            found += holds.get("lengths", []) if _asked(decides) == _asked(wanted) else []
     if found:
         return found
-    for folder, decides in _others(key, "labels"):
+    for folder, _, decides in _others(key, "labels"):
         most = decides.get("max_new_tokens")
-        if decides.get("text") != wanted["text"] or most != _asked(wanted)[1]:
-            continue
-        for numbers in folder.glob("shard-*/data_id.npy"):
-            found += np.unique(np.load(numbers, mmap_mode="r"), return_counts=True)[1].tolist()
+        if decides.get("text") == wanted["text"] and most == _asked(wanted)[1]:
+            for numbers in folder.glob("shard-*/data_id.npy"):
+                rows = np.bincount(np.load(numbers, mmap_mode="r"))
+                found += rows[rows > 0].tolist()
     return found
 
 
@@ -40,26 +46,23 @@ def labelled_like(key: Key) -> list[int]:
     """Tokens that were written for each query labelled by the same rule, whichever it is."""
     wanted = _but_for(key.decides)
     found: list[int] = []
-    for folder, decides in _others(key, "labels"):
+    for folder, _, decides in _others(key, "labels"):
         if _but_for(decides) == wanted:
             for shard in folder.glob(f"shard-*/{MANIFEST}"):
                 found += read_json(shard)["tokens"]
     return found
 
 
-def _others(key: Key, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The pair's artifacts of a kind, also those that are not whole; and what decides each."""
+def _others(key: Key, kind: str) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
+    """The pair's artifacts of a kind, also those that are not whole; what each holds, and what
+    decides it."""
     for folder in sorted((key.root / kind).glob("[!.]*")):
         if folder == key.folder:
             continue
-        try:
-            whole = (folder / MANIFEST).exists()
-            told = read_json(folder / (MANIFEST if whole else MAKING))
-        except (OSError, json.JSONDecodeError):  # nothing of it is needed
-            continue
-        about = told.get("made", {}) if whole else told
-        if about.get("pair") == key.pair:
-            yield folder, about["decides"]
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it can be done without
+            holds, about = described(folder)
+            if about.get("pair") == key.pair and "decides" in about:
+                yield folder, holds, about["decides"]
 
 
 def _asked(decides: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from r2r.policies.saved import HalfWay, Saved
 from r2r.records import MANIFEST, read_json, write_json
 from r2r.reporting.tables import cut_warning
 from r2r.stages import fingerprints
-from r2r.stages.earlier import answers_like
+from r2r.stages.earlier import answers_like, spread
 from r2r.stages.outlook import tell_answers
 from r2r.stages.parts import PARTS
 from r2r.stages.samples import read_samples, write_samples
@@ -125,6 +125,7 @@ def _score(bench: Workbench, system: str, folder: Path, *, split: str, half: boo
         metrics = scored | summary(taken.passing(generator.kept()), params, journal.seconds())
         metrics |= {"params_b": asdict(params)}
         about = {"system": system, "metrics": metrics, "measured": measured(inner)}
+        about["lengths"] = spread(journal.lengths())
         if isinstance(inner, Routed):
             about["measured"] |= taken.to_json(journal.seconds())
             about["forecast"] = bench.forecast

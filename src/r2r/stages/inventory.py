@@ -16,7 +16,7 @@ from filelock import Timeout
 
 from r2r.errors import must_be
 from r2r.records import MANIFEST
-from r2r.stages.artifacts import LOCKS, MAKING, leftovers, lock_of
+from r2r.stages.artifacts import LOCKS, MAKING, described, leftovers, lock_of
 from r2r.stages.screen import console, say
 from r2r.stages.watch import FILE as PROGRESS
 
@@ -113,10 +113,9 @@ def uses(outputs: Path, *, whole: bool = False) -> dict[str, list[str]]:
 
 def _kept(folder: Path) -> Kept:
     state, about = "complete", {}
-    manifest, making = folder / MANIFEST, folder / MAKING
+    manifest = folder / MANIFEST
     try:
-        told = json.loads((manifest if manifest.exists() else making).read_text())
-        about = told.get("made", {}) if manifest.exists() else told
+        _, about = described(folder)
     except FileNotFoundError:
         state = "not finished"
     except (OSError, ValueError, AttributeError):

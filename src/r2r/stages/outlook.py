@@ -33,7 +33,7 @@ async def tell_answers(
     paces = [await timed(engine, width) for engine in engines if _in_process(engine)]
     pace = Pace(sum(pace.step for pace in paces), sum(pace.item for pace in paces))
     if paces:
-        progress.even = pace.even
+        progress.timed, progress.first_s = pace, pace.item * sum(read[:width])
     seconds = pace.seconds(whole_work(likely, sum(read), width))
     explain("evaluate", f"{system}: {_told(read, longest, usual)}, {_span(seconds, usual)}")
 
@@ -53,7 +53,8 @@ async def tell_labels(
     seconds = 0.0
     if all(map(_in_process, engines)) and engines:
         paces = [await timed(engine, width) for engine in engines]
-        progress.even, progress.read_s = paces[0].even, sum(pace.item for pace in paces)
+        progress.timed, progress.first_s = paces[0], paces[0].item * sum(read[:width])
+        progress.read_s = sum(pace.item for pace in paces)
         whole = whole_work(longest, sum(read), width)
         seconds = paces[0].seconds(whole) + progress.read_s * whole.tokens
     more = "; continuations and verdicts come on top"
