@@ -182,7 +182,7 @@ class Pace:
 
 
 def pace(
-    seconds: Mapping[int, float], tokens: Mapping[int, float], even: float = EVEN["cpu"]
+    seconds: Mapping[int, float], tokens: Mapping[int, int], even: float = EVEN["cpu"]
 ) -> Pace | None:
     """As measured: by how many items were under way, for how long, and the tokens made then.
 

@@ -13,6 +13,9 @@ import numpy as np
 from r2r.eta import EVEN, NONE, Pace, ahead, exceeding, pace
 
 UNLIMITED = float("inf")
+# Until those under way have so many tokens each, on average, or one is finished, much of the time
+# went into reading the first prompts, and tells nothing of the pace.
+FEW = 16
 LEAST = 0.1  # of the time is writing, however long reading was thought to take
 
 
@@ -84,7 +87,7 @@ class Progress:
     note: str = ""
     even: float = EVEN["cpu"]  # of the device, see ``eta``; as long as no step was timed
     timed: Pace | None = None  # what steps of the models take, measured before
-    first_s: float = 0.0  # in which the first prompts are read, and nothing is written
+    first_s: float = 0.0  # in which the first prompts are read, likewise
     read_s: float = 0.0  # where the models read in turns with their writing, and it was measured
     clock: Callable[[], float] = time.monotonic
     total: int = 0
@@ -99,9 +102,11 @@ class Progress:
     kept: int = 0
     made: int = 0
     under_way: dict[Hashable, UnderWay] = field(default_factory=dict)
+    working: float = 0.0  # seconds in which any were under way
+    running: bool = False  # the first prompts are read; what is timed below counts from then on
     seconds: dict[int, float] = field(default_factory=dict)  # by how many were under way
     reading: dict[int, float] = field(default_factory=dict)  # of these, about
-    tokens: dict[int, float] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
     began: float | None = None
     since: float = 0.0  # when ``seconds`` was last brought up to date
     unsaid: int = 0  # tokens made since then
@@ -127,6 +132,7 @@ class Progress:
             self.foreseen, self.of_parts, self.of_split = [], [], 0
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
+            self.working, self.running = 0.0, False
 
     def keep(self, tokens: int) -> None:
         """An earlier run has finished an item."""
@@ -173,10 +179,13 @@ class Progress:
         if self.began is None:
             self.began = self.since = now
         if many:
+            self.working += now - self.since
+        if many and self.running:
             self.seconds[many] = self.seconds.get(many, 0.0) + now - self.since
             self.reading[many] = self.reading.get(many, 0.0) + self.read_s * self.reread
             self.tokens[many] = self.tokens.get(many, 0) + self.unsaid
         self.since, self.unsaid, self.reread = now, 0, 0
+        self.running |= self.made >= max(1, FEW * many) or len(self.lengths) > self.kept
 
     def facts(self) -> Facts:
         with self.lock:
@@ -186,7 +195,7 @@ class Progress:
             finished = np.array(self.lengths, dtype=np.int64)
             seconds, reading, tokens = dict(self.seconds), dict(self.reading), dict(self.tokens)
             elapsed = self.since - self.began if self.began is not None else 0.0
-            kept, made = self.kept, self.made
+            kept, made, working = self.kept, self.made, self.working
             came, foreseen = np.array(self.of_parts), np.array(self.foreseen)
             serial = 1 - came.sum() / self.of_split if self.of_split else 1.0
         moving = np.array([state.tokens for _, state in items], dtype=np.int64)
@@ -194,15 +203,13 @@ class Progress:
         done = int(finished.sum() + moving.sum())
         expected = eta = None
         writing = {many: max(s - reading[many], LEAST * s) for many, s in seconds.items()}
-        if self.timed and seconds:  # as much time at that pace makes up for what was not written
-            many = min(self.width, self.total)
-            step = self.timed.step + self.timed.item * many
-            writing[many] = writing.get(many, 0.0) + self.first_s
-            tokens[many] = tokens.get(many, 0) + self.first_s * many / step
         speed = pace(writing, tokens, self.timed.even if self.timed else self.even)
+        to_wait = 0.0
+        if speed is None and self.timed:
+            speed, to_wait = self.timed, max(0.0, self.first_s - working)
         if self.total and len(finished) == self.total:
             expected, eta = float(done), 0.0
-        elif speed and (len(finished) or len(self.like) or any(s.ahead for _, s in items)):
+        elif len(finished) or len(self.like) or any(state.ahead for _, state in items):
             waiting = max(0, self.total - len(finished) - len(items))
             width = max(self.width, len(items))
             parts = np.array([np.nan if s.parts is None else s.parts for _, s in items])
@@ -217,10 +224,10 @@ class Progress:
                 foreseen=ends, parts=parts * (ends - moving) / np.maximum(rests, 1.0),
                 serial=serial,
             )  # fmt: skip
-            to_read = left.tokens * serial + moving[np.isnan(parts)].sum()
             expected = done + left.tokens
-            eta = speed.seconds(left) + self.read_s * float(to_read)
-        working = sum(seconds.values())
+            if speed:
+                to_read = left.tokens * serial + moving[np.isnan(parts)].sum()
+                eta = speed.seconds(left) + self.read_s * float(to_read) + to_wait
         return Facts(
             doing=self.doing,
             note=self.note,
