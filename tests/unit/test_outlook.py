@@ -79,6 +79,19 @@ def test_labels_are_counted_and_timed_before_they_are_made(paced, capsys):
     )
 
 
+def test_queries_are_thought_to_take_as_much_as_those_of_earlier_runs(paced, capsys):
+    progress = Progress()
+    progress.expect(4, width=4, like=[150, 250])
+    asked = outlook.tell_labels((object(), object()), progress, [10, 20, 30, 40], [100] * 4, 64)
+    asyncio.run(asked)
+    told = " ".join(capsys.readouterr().out.split())
+    # The LLM's 200 steps and 900 tokens, and both read them again.
+    assert told == (
+        "label 4 prompts of 25 tokens, 200 written for each before: about 800 tokens, about 3:47"
+        " here; verdicts come on top"
+    )
+
+
 def test_a_real_engine_is_timed_and_left_as_it_was(tmp_path):
     bench = Workbench(*compose([f"outputs={tmp_path}", "engine.max_batch=8"]))
     engine = bench.engine("slm")

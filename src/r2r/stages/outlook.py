@@ -46,19 +46,26 @@ async def tell_labels(
     width: int,
 ) -> None:
     """Say what is about to be labelled: queries of ``read`` tokens each, and answers of at most
-    ``longest``, ``width`` at once. ``engines``: LLM and SLM, where they are this process's; then
-    ``progress`` learns what was measured.
+    ``longest``, ``width`` at once; or how much was written for such queries before, where
+    ``progress`` knows it. ``engines``: LLM and SLM, where they are this process's; then
+    it learns what was measured.
     """
     width = min(width, len(read))
+    usual = progress.like.mean() if len(progress.like) else None
+    likely = longest if usual is None else [usual] * len(read)
     seconds = 0.0
     if all(map(_in_process, engines)) and engines:
         paces = [await timed(engine, width) for engine in engines]
         progress.timed, progress.first_s = paces[0], paces[0].item * sum(read[:width])
         progress.read_s = sum(pace.item for pace in paces)
-        whole = whole_work(longest, sum(read), width)
+        whole = whole_work(likely, sum(read), width)
         seconds = paces[0].seconds(whole) + progress.read_s * whole.tokens
-    more = "; continuations and verdicts come on top"
-    explain("label", f"{_told(read, longest)}, {_span(seconds)}{more}")
+    if usual is None:
+        told, more = _told(read, longest), "continuations and verdicts come on top"
+    else:
+        told = f"{_asked(read)}, {usual:,.0f} written for each before: {_about(sum(likely))}"
+        more = "verdicts come on top"
+    explain("label", f"{told}, {_span(seconds, usual)}; {more}")
 
 
 def whole_work(longest: Sequence[float], read: int, width: int) -> Ahead:
@@ -85,11 +92,18 @@ def _in_process(engine: Any) -> TypeGuard[Engine]:
 
 
 def _told(read: Sequence[int], longest: Sequence[int], usual: float | None = None) -> str:
-    asked = f"{len(read):,} prompts of {statistics.fmean(read):,.0f} tokens, answers of at most"
+    most = f"{_asked(read)}, answers of at most {max(longest):,}"
     if usual is None:
-        return f"{asked} {max(longest):,}: {sum(longest):,} tokens at most"
-    about = sum(min(most, usual) for most in longest)
-    return f"{asked} {max(longest):,}, earlier ones of {usual:,.0f}: about {about:,.0f} tokens"
+        return f"{most}: {sum(longest):,} tokens at most"
+    return f"{most}, earlier ones of {usual:,.0f}: {_about(sum(min(m, usual) for m in longest))}"
+
+
+def _asked(read: Sequence[int]) -> str:
+    return f"{len(read):,} prompts of {statistics.fmean(read):,.0f} tokens"
+
+
+def _about(tokens: float) -> str:
+    return f"about {tokens:,.0f} tokens"
 
 
 def _span(seconds: float, usual: float | None = None) -> str:
