@@ -1,11 +1,11 @@
-"""Labels per second where lengths differ, beside another version and a naive labeller that
-generates anew at each mismatch.
+"""Labels per second where lengths differ, beside another version and a naive labeller.
 
     python benchmarks/labelling.py [--pair nano] [--queries 192] [--before WORKTREE] [key=value ...]
     python benchmarks/labelling.py --pair own pair=local pair.slm.path=... pair.llm.path=...
 
 The keys are those of run.py. ``--before``: a checkout of another version (git worktree add PATH
-COMMIT). Each labelling is a process of its own (label_once.py). All must come to the same labels.
+COMMIT). The naive labeller generates anew at each mismatch. Each labelling is a process of its own
+(label_once.py). All must come to the same labels.
 Answers have 1 to 191 tokens with medium, as it is made; nano's are cut after 5 to 100, even in the
 logarithm; an own pair's are as they come.
 """
