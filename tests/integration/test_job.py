@@ -257,6 +257,18 @@ def test_how_long_texts_get_is_known_from_earlier_runs(undisturbed):
     assert answers_like(evaluation(bench("benchmark.max_new_tokens=80"), "llm")) == []
 
 
+def test_what_is_damaged_of_earlier_runs_is_done_without(undisturbed, tmp_path):
+    outputs = shutil.copytree(undisturbed.outputs, tmp_path / "outputs", symlinks=True)
+    for broken in ("labels/*/shard-*/data_id.npy", "labels/*/shard-*/manifest.json"):
+        for path in (outputs / "artifacts").glob(broken):
+            path.write_bytes(b"[1")
+    for path in (outputs / "artifacts").glob("evaluation/*/manifest.json"):
+        path.write_text("[]")
+    bench = Workbench(*compose([*SMALL, f"outputs={outputs}", "labeler.prompts.limit=100"]))
+    assert labelled_like(labels(bench)) == []
+    assert answers_like(evaluation(bench, "slm")) == []
+
+
 def test_a_query_level_route_answers_by_itself(undisturbed):
     """As a generator, with a threshold of its own: 0 is the LLM for every question."""
     outputs = undisturbed.outputs

@@ -13,6 +13,7 @@ from r2r.records import MANIFEST, read_json
 from r2r.stages.artifacts import Key, described
 
 FREE = "queries", "splits"  # of what decides labels: how many there are, and of what
+UNREADABLE = OSError, ValueError, KeyError, TypeError, AttributeError  # it can be done without
 MOST = 64  # lengths that an evaluation's manifest keeps, where it has more answers
 
 
@@ -37,8 +38,9 @@ def answers_like(key: Key) -> list[int]:
         most = decides.get("max_new_tokens")
         if decides.get("text") == wanted["text"] and most == _asked(wanted)[1]:
             for numbers in folder.glob("shard-*/data_id.npy"):
-                rows = np.bincount(np.load(numbers, mmap_mode="r"))
-                found += rows[rows > 0].tolist()
+                with contextlib.suppress(*UNREADABLE):
+                    rows = np.bincount(np.load(numbers, mmap_mode="r"))
+                    found += rows[rows > 0].tolist()
     return found
 
 
@@ -49,7 +51,8 @@ def labelled_like(key: Key) -> list[int]:
     for folder, _, decides in _others(key, "labels"):
         if _but_for(decides) == wanted:
             for shard in folder.glob(f"shard-*/{MANIFEST}"):
-                found += read_json(shard)["tokens"]
+                with contextlib.suppress(*UNREADABLE):
+                    found += read_json(shard)["tokens"]
     return found
 
 
@@ -59,7 +62,7 @@ def _others(key: Key, kind: str) -> Iterator[tuple[Path, Mapping[str, Any], Mapp
     for folder in sorted((key.root / kind).glob("[!.]*")):
         if folder == key.folder:
             continue
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # it can be done without
+        with contextlib.suppress(*UNREADABLE):
             holds, about = described(folder)
             if about.get("pair") == key.pair and "decides" in about:
                 yield folder, holds, about["decides"]
