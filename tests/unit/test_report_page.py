@@ -16,6 +16,7 @@ from r2r.errors import ConfigError
 from r2r.reporting.charts import PARTS, along_answer, threshold_figure
 from r2r.reporting.page import write_report
 from r2r.reporting.runs import exported, find_runs, points, read_run, what_differs
+from r2r.reporting.style import figure, lay_out, legend_below
 
 NASTY = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='x'\">"
 FIGURES = {
@@ -151,6 +152,30 @@ def test_routers_of_one_name_have_figures_of_their_own(run, tmp_path):
     write_report(runs, tmp_path / "page")
     names = {path.stem for path in (tmp_path / "page" / "figures").iterdir()}
     assert names >= {f"thresholds_mlp_hidden_dims_{size}_" for size in (32, 64)}
+
+
+@pytest.mark.parametrize("words", [1, 4, 12])
+def test_a_legend_is_never_wider_than_its_figure(words):
+    made, (axes,) = figure()
+    for name in ("one", "other"):
+        told = [f"labeler.option_{n}=a_value" for n in range(words)]
+        axes.plot([0, 1], label=f"{name}, {', '.join(told)}")
+    legend_below(made)
+    lay_out(made)
+    (legend,) = made.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= made.bbox.width
+    shown = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    assert len(shown) == 2 and all(text.endswith("a_value") for text in shown)
+
+
+def test_how_labels_were_made_beside_their_content_names_no_router(run, tmp_path):
+    again = write_run(tmp_path / "outputs" / "b" / "1", results() | {"threshold": 0.5})
+    for folder, many in ((run, 8), (again, 64)):
+        own = ["router=mlp", f"labeler.in_flight={many}", "force=true"][: 3 if many > 8 else 2]
+        (folder / "manifest.json").write_text(json.dumps({"overrides": own}))
+    found = [p.series for p in points([read_run(run), read_run(again)]) if p.system == "routed"]
+    assert set(found) == {"mlp"}
 
 
 def test_beside_replayed_thresholds_stand_runs_that_routed_so(run, tmp_path, monkeypatch):

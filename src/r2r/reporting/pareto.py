@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ OFFSETS = [
     for r in (9, 16, 26, 40)
     for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, 1), (1, 1), (-1, -1), (0, 1), (0, -1))
 ]
+FAR = 0.03  # things covered that a label is moved away a point for
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +226,12 @@ def place_labels(axes: Axes, spots: Sequence[Spot]) -> None:
                 linespacing=1.1,
             )
 
-        def crowded(offset: tuple[float, float]) -> int:
+        def crowded(offset: tuple[float, float]) -> float:
             trial = label(offset)
             box = trial.get_window_extent()
             trial.remove()
             inside = axes.bbox.count_contains(box.corners()) == 4
-            return box.count_overlaps(taken) + (0 if inside else 100)
+            return box.count_overlaps(taken) + FAR * math.hypot(*offset) + (0 if inside else 100)
 
         best = label(min(OFFSETS, key=crowded))
         taken.append(best.get_window_extent())

@@ -26,7 +26,12 @@ RESULTS, CALIBRATION, TRAINING, TRACES, FIGURES = (
 )
 HEAD = ("pair", "benchmark", "router", "policy", "threshold", "seed")
 NEEDED = ("accuracy", "accuracy_stderr", "n", "llm_share", "avg_params_b", "cost")
-IN_LABELS = ("threshold", "run", "benchmark", "pair", "outputs", "systems", "stages", "seed")
+# Of a run's command line, what no name of a point tells: it has a place of its own, or decides
+# neither what is measured nor how fast it is.
+IN_LABELS = (
+    "threshold", "run", "benchmark", "pair", "outputs", "systems", "stages", "seed", "force",
+    "labeler.in_flight", "labeler.shard_queries", "labeler.executor",
+)  # fmt: skip
 ARTIFACTS = "artifacts"  # below outputs, and no run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -25,6 +26,12 @@ ROUTERS: tuple[Look, ...] = (
 OTHER: Look = ("#000000", "h")  # systems that share an answer without a router
 KINDS = {"identical": ("#0072B2", "-"), "neutral": ("#E69F00", "--"), "divergent": ("#D55E00", ":")}
 WIDTH = 5.2  # inches: a column in print; on a phone a point is about a pixel
+LEGENDS = (
+    (2, 100),
+    (1, 100),
+    (1, 60),
+    (1, 40),
+)  # columns, and letters in a line: the first that fits
 FORMATS = ("png", "pdf")
 
 
@@ -56,13 +63,17 @@ def legend_below(made: Figure, axes: Axes | None = None) -> None:
         for handles, labels in found
         for handle, label in zip(handles, labels, strict=True)
     }
-    if named:
+    if not named:
+        return
+    for way in LEGENDS:
+        columns, letters = way
         legend = made.legend(
-            named.values(), named.keys(), loc="outside lower center", frameon=False, fontsize=8,
-            ncols=2,
+            named.values(), [textwrap.fill(name, letters) for name in named],
+            loc="outside lower center", frameon=False, fontsize=8, ncols=columns,
         )  # fmt: skip
-        if legend.get_window_extent().width > made.bbox.width:
-            legend.set_ncols(1)
+        if legend.get_window_extent().width <= made.bbox.width or way == LEGENDS[-1]:
+            return
+        legend.remove()
 
 
 def save(made: Figure, folder: Path, name: str) -> None:
