@@ -95,6 +95,7 @@ class Progress:
     unit: str = "tokens"  # what is counted
     lengths: list[int] = field(default_factory=list)  # of finished items, in tokens
     like: np.ndarray = field(default_factory=lambda: NONE)  # of others, thought to be alike
+    serial: float = 1.0  # the share of their tokens that were not written side by side
     # Of finished items that were split, how long their parts were thought to be, and came to.
     foreseen: list[float] = field(default_factory=list)
     of_parts: list[int] = field(default_factory=list)
@@ -121,14 +122,16 @@ class Progress:
         unit: str = "tokens",
         doing: str = "",
         like: Sequence[int] = (),
+        serial: float = 1.0,
     ) -> None:
         """Work on ``total`` items begins, those kept by earlier runs included; at most ``width`` of
         them are under way at once. ``like``: tokens of others that are thought to be alike, and
-        tell of these before the first is finished. What was before it is over, and forgotten."""
+        tell of these before the first is finished; ``serial``: what share of them was written one
+        after the other, and not in parts. What was before it is over, and forgotten."""
         with self.lock:
             self.total, self.width, self.unit, self.doing = total, width, unit, doing
             self.lengths, self.kept, self.made, self.note = [], 0, 0, ""
-            self.like = np.array(like, dtype=np.int64)
+            self.like, self.serial = np.array(like, dtype=np.int64), serial
             self.foreseen, self.of_parts, self.of_split = [], [], 0
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
@@ -197,7 +200,7 @@ class Progress:
             elapsed = self.since - self.began if self.began is not None else 0.0
             kept, made, working = self.kept, self.made, self.working
             came, foreseen = np.array(self.of_parts), np.array(self.foreseen)
-            serial = 1 - came.sum() / self.of_split if self.of_split else 1.0
+            serial = 1 - came.sum() / self.of_split if self.of_split else self.serial
         moving = np.array([state.tokens for _, state in items], dtype=np.int64)
         limits = np.array([state.limit for _, state in items])
         done = int(finished.sum() + moving.sum())

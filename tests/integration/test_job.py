@@ -248,10 +248,11 @@ def test_how_long_texts_get_is_known_from_earlier_runs(undisturbed):
 
     manifests = (undisturbed.outputs / "artifacts" / "labels").glob("*/shard-*/manifest.json")
     shards = [json.loads(path.read_text()) for path in manifests]
-    labelled = labelled_like(labels(bench("labeler.prompts.limit=100")))
+    labelled, answers = labelled_like(labels(bench("labeler.prompts.limit=100")))
     assert sorted(labelled) == sorted(n for shard in shards for n in shard["tokens"])
-    assert labelled_like(labels(bench())) == []  # they are its own, and kept
-    assert labelled_like(labels(bench("labeler=likelihood"))) == []
+    assert answers == sum(shard["counts"]["rows"] for shard in shards) / sum(labelled) < 0.9
+    assert labelled_like(labels(bench())) == ([], 1.0)  # they are its own, and kept
+    assert labelled_like(labels(bench("labeler=likelihood"))) == ([], 1.0)
     others = answers_like(evaluation(bench("benchmark.tasks=[nano_math]"), "llm"))
     assert sum(others) == sum(shard["counts"]["rows"] for shard in shards)
     assert answers_like(evaluation(bench("benchmark.max_new_tokens=80"), "llm")) == []
@@ -265,7 +266,7 @@ def test_what_is_damaged_of_earlier_runs_is_done_without(undisturbed, tmp_path):
     for path in (outputs / "artifacts").glob("evaluation/*/manifest.json"):
         path.write_text("[]")
     bench = Workbench(*compose([*SMALL, f"outputs={outputs}", "labeler.prompts.limit=100"]))
-    assert labelled_like(labels(bench)) == []
+    assert labelled_like(labels(bench)) == ([], 1.0)
     assert answers_like(evaluation(bench, "slm")) == []
 
 

@@ -105,6 +105,22 @@ def test_while_the_first_prompts_are_read_the_pace_is_that_of_steps_timed_before
     assert facts.tokens_per_s == pytest.approx(facts.made / 540)
 
 
+def test_what_others_had_written_side_by_side_takes_fewer_steps():
+    etas = []
+    for serial in (1.0, 0.25):
+        progress, clock = begun(total=4, width=4)
+        progress.expect(4, width=4, like=[400] * 30, serial=serial)
+        for item in range(4):
+            progress.begin(item)
+        for _ in range(40):  # a step's time is its own
+            clock.now += 1
+            for item in range(4):
+                progress.move(item)
+            facts = progress.facts()
+        etas.append(facts.eta_s)
+    assert etas[1] < 0.9 * etas[0]
+
+
 def with_split(total, times, many=60):
     """So many finished items, whose parts came to ``times`` what they had said."""
     progress, clock = begun(total, width=2)

@@ -44,16 +44,19 @@ def answers_like(key: Key) -> list[int]:
     return found
 
 
-def labelled_like(key: Key) -> list[int]:
-    """Tokens that were written for each query labelled by the same rule, whichever it is."""
+def labelled_like(key: Key) -> tuple[list[int], float]:
+    """Tokens that were written for each query labelled by the same rule, whichever it is; and the
+    share of them that are answers, and not what followed their tokens side by side."""
     wanted = _but_for(key.decides)
     found: list[int] = []
+    rows = 0
     for folder, _, decides in _others(key, "labels"):
         if _but_for(decides) == wanted:
             for shard in folder.glob(f"shard-*/{MANIFEST}"):
                 with contextlib.suppress(*UNREADABLE):
-                    found += read_json(shard)["tokens"]
-    return found
+                    told = read_json(shard)
+                    found, rows = found + told["tokens"], rows + told["counts"]["rows"]
+    return found, min(1.0, rows / sum(found)) if found else 1.0
 
 
 def _others(key: Key, kind: str) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:

@@ -98,8 +98,8 @@ def _label(bench: Workbench, folder: Path) -> None:
         shown.doing = "the rule is tried on control pairs"
         proof = asyncio.run(prove())
         check_proof(proof, config)
-        like = labelled_like(fingerprints.labels(bench))
-        shown.expect(len(asked), width=in_flight(bench), like=like)
+        like, serial = labelled_like(fingerprints.labels(bench))
+        shown.expect(len(asked), width=in_flight(bench), like=like, serial=serial)
         shown.doing = ""
         progress = Labelled(shown, config)
         work = label_queries(asked, folder, execute, config, sentences(bench), progress, proof)

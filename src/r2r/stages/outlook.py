@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from r2r.engines.base import Engine
@@ -59,7 +60,10 @@ async def tell_labels(
         progress.timed, progress.first_s = paces[0], paces[0].item * sum(read[:width])
         progress.read_s = sum(pace.item for pace in paces)
         whole = whole_work(likely, sum(read), width)
-        seconds = paces[0].seconds(whole) + progress.read_s * whole.tokens
+        side_by_side = (1 - progress.serial) * (1 - 1 / width)
+        whole = replace(whole, steps=whole.steps * (1 - side_by_side))
+        seconds = paces[0].seconds(whole)
+        seconds += progress.read_s * (sum(read) + progress.serial * sum(likely))
     if usual is None:
         told, more = _told(read, longest), "continuations and verdicts come on top"
     else:
