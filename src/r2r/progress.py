@@ -136,6 +136,7 @@ class Progress:
             self.under_way, self.seconds, self.reading, self.tokens = {}, {}, {}, {}
             self.began, self.unsaid, self.reread = None, 0, 0
             self.working, self.running = 0.0, False
+            self.timed, self.first_s, self.read_s = None, 0.0, 0.0
 
     def keep(self, tokens: int) -> None:
         """An earlier run has finished an item."""

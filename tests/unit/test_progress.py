@@ -103,6 +103,9 @@ def test_while_the_first_prompts_are_read_the_pace_is_that_of_steps_timed_before
     facts = progress.facts()
     assert facts.eta_s == pytest.approx(2 * (500 - 240), rel=0.1)
     assert facts.tokens_per_s == pytest.approx(facts.made / 540)
+    progress.expect(20, width=4, unit="replies", like=[1])
+    progress.begin(0)
+    assert progress.facts().eta_s is None  # a judge's replies take another time than tokens
 
 
 def test_what_others_had_written_side_by_side_takes_fewer_steps():
